@@ -1,0 +1,3 @@
+module pleiad.local/nodeimage/flannel-cni
+
+go 1.26.0

@@ -1,0 +1,3 @@
+module pleiad.local/nodeimage/pause
+
+go 1.26.0
