@@ -1,0 +1,118 @@
+package control
+
+import (
+	"context"
+	"sync"
+
+	"github.com/pleiad/pleiad/internal/hypervisor"
+	"github.com/pleiad/pleiad/internal/model"
+	"github.com/pleiad/pleiad/internal/store"
+)
+
+// hostPool keeps one session with each host. Opening one host's session holds
+// up no other host's.
+type hostPool struct {
+	connectors hypervisor.Connectors
+	mu         sync.Mutex
+	sessions   map[string]*session
+}
+
+type session struct {
+	mu     sync.Mutex // held while connecting
+	driver hypervisor.Driver
+}
+
+func newHostPool(connectors hypervisor.Connectors) *hostPool {
+	return &hostPool{connectors: connectors, sessions: map[string]*session{}}
+}
+
+// driver returns the session with a host, connecting if there is none.
+func (c *Controller) driver(ctx context.Context, h *model.Host) (hypervisor.Driver, error) {
+	s := c.hosts.session(h.ID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.driver != nil {
+		return s.driver, nil
+	}
+	d, _, err := c.dial(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	s.driver = d
+	return d, nil
+}
+
+// connect opens a new session with a host and asks for its facts.
+func (p *hostPool) connect(ctx context.Context, c *Controller, h *model.Host) (fingerprint string, facts model.HostFacts, err error) {
+	s := p.session(h.ID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, fingerprint, err := c.dial(ctx, h)
+	if err != nil {
+		return "", facts, err
+	}
+	facts, err = d.Facts(ctx)
+	if err != nil {
+		_ = d.Close() // the cause is err; the session is of no use
+		return "", facts, err
+	}
+	s.driver = d
+	return fingerprint, facts, nil
+}
+
+func (c *Controller) dial(ctx context.Context, h *model.Host) (hypervisor.Driver, string, error) {
+	secret, err := store.Secrets.Get(c.Store, h.ID)
+	if err != nil {
+		return nil, "", err
+	}
+	connector := c.Connectors[h.Driver]
+	if connector == nil {
+		return nil, "", model.Errorf(model.CodeHostDriver, "this server has no driver %q", h.Driver)
+	}
+	return connector.Connect(ctx, hypervisor.Target{
+		Address: h.Address, Fingerprint: h.Fingerprint, Username: h.Username, Metadata: h.Metadata,
+		Certificate: c.Identity.HostCertificate, Key: c.Identity.HostKey,
+		Password: string(secret.Values["password"]),
+	})
+}
+
+func (p *hostPool) session(id string) *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.sessions[id]
+	if s == nil {
+		s = &session{}
+		p.sessions[id] = s
+	}
+	return s
+}
+
+// drop closes a host's session; the next use opens another.
+func (p *hostPool) drop(id string) {
+	p.mu.Lock()
+	s := p.sessions[id]
+	delete(p.sessions, id)
+	p.mu.Unlock()
+	if s != nil {
+		s.close()
+	}
+}
+
+func (p *hostPool) close() {
+	p.mu.Lock()
+	all := p.sessions
+	p.sessions = map[string]*session{}
+	p.mu.Unlock()
+	for _, s := range all {
+		s.close()
+	}
+}
+
+func (s *session) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.driver != nil {
+		_ = s.driver.Close() // nothing hangs on the answer to a goodbye
+		s.driver = nil
+	}
+}

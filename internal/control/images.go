@@ -1,0 +1,280 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/pleiad/pleiad/internal/hypervisor"
+	"github.com/pleiad/pleiad/internal/model"
+	"github.com/pleiad/pleiad/internal/store"
+	"github.com/pleiad/pleiad/nodeimage/archive"
+)
+
+// Steps of the task that makes an image.
+const (
+	stepUpload    = "UPLOAD_IMAGE"
+	stepReplicate = "REPLICATE_IMAGE"
+)
+
+// CreateImage stores an image read from body, then has it replicated. Nothing
+// is recorded before the upload is whole and checked.
+func (c *Controller) CreateImage(ctx context.Context, name, replication string, body io.Reader) (*model.Task, error) {
+	if err := model.ValidateImageName(name); err != nil {
+		return nil, err
+	}
+	if replication != "EAGER" && replication != "ON_DEMAND" {
+		return nil, model.Errorf(model.CodeInvalidEntity, "ImageReplication must be EAGER or ON_DEMAND (was %q)", clip(replication))
+	}
+	img := &model.Image{
+		Meta: c.meta("image", name), State: model.StateCreating, ReplicationType: replication,
+		Settings: []model.ImageSetting{}, Hosts: map[string]model.ImageCopy{},
+	}
+	task := c.newTask("CREATE_IMAGE", model.Entity{ID: img.ID, Kind: "image"}, stepUpload, stepReplicate)
+	setStep(task, stepUpload, model.TaskStarted, "", nil, c.now())
+	f, err := c.Images.Save(ctx, img.ID, body)
+	if err != nil {
+		return nil, err
+	}
+	m := f.Manifest
+	img.Size, img.SHA256 = f.Size, f.SHA256
+	img.Node = &model.NodeImage{
+		ClusterType: m.Kind, Version: m.Version, Architecture: kernelArchitecture(m.Architecture),
+		Components: m.Components, ContainerImages: m.Images,
+	}
+	for _, p := range m.Payloads {
+		img.Formats = append(img.Formats, string(p.Format))
+	}
+	setStep(task, stepUpload, model.TaskCompleted, fmt.Sprintf("%d MB", f.Size>>20), nil, c.now())
+	err = c.update(ctx, func(tx *store.Tx) error {
+		return errors.Join(store.Images.Put(tx, img), store.Tasks.Put(tx, task))
+	})
+	if err != nil && !errors.Is(err, store.ErrUnknownOutcome) {
+		return nil, errors.Join(err, c.Images.Delete(img.ID))
+	}
+	return task, err
+}
+
+// kernelArchitecture turns Go's and Debian's name of an architecture into the
+// kernel's, by which hypervisors call it.
+func kernelArchitecture(name string) string {
+	switch name {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	}
+	return name
+}
+
+// DeleteImage marks an image for deletion; it goes once no cluster uses it and
+// the hosts have removed their copies.
+func (c *Controller) DeleteImage(ctx context.Context, id string) (*model.Task, error) {
+	task := c.newTask("DELETE_IMAGE", model.Entity{ID: id, Kind: "image"}, "DELETE_IMAGE")
+	return task, c.update(ctx, func(tx *store.Tx) error {
+		img, err := get(tx, store.Images, id, model.CodeImageNotFound)
+		if err != nil {
+			return err
+		}
+		if img.State == model.StatePendingDelete {
+			return model.Errorf(model.CodeInvalidImageState, "image %s is being deleted already", img.Name).With("id", id)
+		}
+		dep, err := store.Deployments.Get(tx, DeploymentID)
+		if err != nil {
+			return err
+		}
+		for _, conf := range dep.ClusterConfigurations {
+			if conf.ImageID == id {
+				return model.Errorf(model.CodeInvalidImageState, "cluster type %s is enabled with image %s", conf.Type, img.Name).
+					With("id", id).Do("disable the cluster type first")
+			}
+		}
+		n, err := store.Clusters.Count(tx, store.Query{Index: "image", Value: id})
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return notEmpty("image", id, fmt.Sprintf("%d clusters made of it", n))
+		}
+		img.State = model.StatePendingDelete
+		return errors.Join(store.Images.Put(tx, img), store.Tasks.Put(tx, task))
+	})
+}
+
+// reconcileImage replicates an image to the hosts, or removes it.
+func (c *leader) reconcileImage(ctx context.Context, id string) error {
+	img, err := store.Images.Get(c.Store, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if img.State == model.StatePendingDelete {
+		return c.removeImage(ctx, img)
+	}
+	hosts, _, err := store.Hosts.List(c.Store, store.Query{})
+	if err != nil {
+		return err
+	}
+	var failed error
+	have, want := 0, 0
+	for _, h := range hosts {
+		if h.State != model.HostReady {
+			continue
+		}
+		if img.Hosts[h.ID].State == model.StateReady {
+			have, want = have+1, want+1
+			continue
+		}
+		if img.ReplicationType != "EAGER" {
+			continue
+		}
+		want++
+		if err := c.copyImage(ctx, img.ID, h); err != nil {
+			failed = err
+			continue
+		}
+		have++
+	}
+	return errors.Join(failed, c.imageProgress(ctx, id, have, want, failed))
+}
+
+// imageProgress records how far the replication is. An image is READY once it is
+// stored: hosts that lack it get it when a VM needs it there.
+func (c *leader) imageProgress(ctx context.Context, id string, have, want int, failed error) error {
+	return c.update(ctx, func(tx *store.Tx) error {
+		img, err := store.Images.Get(tx, id)
+		if err != nil || img.State == model.StatePendingDelete {
+			return ignoreNotFound(err)
+		}
+		percent := "100%"
+		if want > 0 {
+			percent = fmt.Sprintf("%d%%", 100*have/want)
+		}
+		img.SeedingProgress, img.ReplicationProgress = percent, percent
+		img.State = model.StateReady
+		if err := store.Images.Put(tx, img); err != nil {
+			return err
+		}
+		return c.stepOf(tx, id, "CREATE_IMAGE", func(t *model.Task) {
+			progress := fmt.Sprintf("on %d of %d hosts", have, want)
+			if failed != nil {
+				setStep(t, stepReplicate, model.TaskStarted, progress+": "+model.AsError(failed).Message, nil, c.now())
+				return
+			}
+			setStep(t, stepReplicate, model.TaskCompleted, progress, nil, c.now())
+			finish(t, c.now())
+		})
+	})
+}
+
+// copyImage makes sure that a host has an image, and records that it has.
+func (c *leader) copyImage(ctx context.Context, imageID string, h *model.Host) error {
+	img, err := store.Images.Get(c.Store, imageID)
+	if err != nil {
+		return err
+	}
+	if img.Hosts[h.ID].State == model.StateReady {
+		return nil
+	}
+	d, err := c.driver(ctx, h)
+	if err != nil {
+		return err
+	}
+	err = d.EnsureImage(ctx, hypervisor.Image{ID: img.ID, Name: img.Name, SHA256: img.SHA256}, func() (hypervisor.Payload, error) {
+		return c.payload(img)
+	})
+	if err != nil {
+		return err
+	}
+	return c.update(ctx, func(tx *store.Tx) error {
+		img, err := store.Images.Get(tx, imageID)
+		if err != nil {
+			return err
+		}
+		if img.Hosts == nil {
+			img.Hosts = map[string]model.ImageCopy{}
+		}
+		img.Hosts[h.ID] = model.ImageCopy{State: model.StateReady}
+		return store.Images.Put(tx, img)
+	})
+}
+
+// payload opens all parts of an image; a driver takes those it knows.
+func (c *Controller) payload(img *model.Image) (hypervisor.Payload, error) {
+	p := hypervisor.Payload{Parts: map[string]hypervisor.Part{}}
+	var closers []io.Closer
+	p.Close = func() error {
+		var errs []error
+		for _, f := range closers {
+			errs = append(errs, f.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, format := range img.Formats {
+		f, err := c.Images.OpenPayload(img.ID, archive.Format(format))
+		if err != nil {
+			return p, errors.Join(err, p.Close())
+		}
+		closers = append(closers, f)
+		st, err := f.Stat()
+		if err != nil {
+			return p, errors.Join(err, p.Close())
+		}
+		p.Parts[format] = hypervisor.Part{Reader: f, Size: st.Size()}
+	}
+	return p, nil
+}
+
+func (c *leader) removeImage(ctx context.Context, img *model.Image) error {
+	for hostID := range img.Hosts {
+		h, err := store.Hosts.Get(c.Store, hostID)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		d, err := c.driver(ctx, h)
+		if err != nil {
+			return err
+		}
+		if err := d.DeleteImage(ctx, img.ID); err != nil {
+			return err
+		}
+	}
+	if err := c.Images.Delete(img.ID); err != nil {
+		return err
+	}
+	return c.update(ctx, func(tx *store.Tx) error {
+		if err := store.Images.Delete(tx, img.ID); err != nil {
+			return ignoreNotFound(err)
+		}
+		return c.stepOf(tx, img.ID, "DELETE_IMAGE", func(t *model.Task) {
+			setStep(t, "DELETE_IMAGE", model.TaskCompleted, "", nil, c.now())
+			finish(t, c.now())
+		})
+	})
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// stepOf changes the unfinished task of an operation on an object, if there is one.
+func (c *Controller) stepOf(tx *store.Tx, entityID, operation string, change func(*model.Task)) error {
+	tasks, _, err := store.Tasks.List(tx, store.Query{Index: "open", Value: entityID})
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		if t.Operation == operation {
+			change(t)
+			return store.Tasks.Put(tx, t)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/pleiad/pleiad/internal/model"
+	"github.com/pleiad/pleiad/internal/placement"
+	"github.com/pleiad/pleiad/internal/quota"
+	"github.com/pleiad/pleiad/internal/store"
+)
+
+// rootDiskGB is the size of a node's root disk, for quota and for the host's datastore.
+const rootDiskGB = 8
+
+// inotifyPerNode is how many inotify instances a cluster node takes of its
+// host's limit: measured on system containers with systemd, containerd and
+// kubelet, where the sixth node on a host with the default of 128 fails.
+const inotifyPerNode = 24
+
+// placed are the places of a request's nodes, in its order.
+type placed []placement.Placement
+
+// errHostFull says that a place was taken by somebody else in between.
+var errHostFull = errors.New("a chosen host has no room any more")
+
+// request asks for the places of the draft's nodes.
+func (d *draft) request() placement.Request {
+	r := placement.Request{}
+	for i, n := range d.nodes {
+		resources := quota.Capacity(d.costs[i])
+		if resources.Disk == 0 {
+			resources.Disk = rootDiskGB << 30
+		}
+		node := placement.Node{
+			Name: n.Name, Resources: resources, Networks: d.subnet.PortGroups,
+			Image: placement.Image{ID: d.image.ID, Architecture: d.image.Node.Architecture, Formats: d.image.Formats},
+			Tags:  []string{model.UsageCloud},
+		}
+		if n.SpreadBy != "" {
+			node.SpreadBy = d.cluster.ID + "/" + n.SpreadBy
+		}
+		r.Nodes = append(r.Nodes, node)
+	}
+	return r
+}
+
+// place finds places, and has commit reserve them in the ledgers. The fleet is
+// what this replica knows; the ledgers are what is true. When they disagree,
+// somebody else was faster: the fleet catches up and another place is tried.
+func (c *Controller) place(ctx context.Context, r placement.Request, commit func(placed) error) error {
+	const tries = 10
+	var err error
+	for range tries {
+		var places []placement.Placement
+		places, err = c.fleet.Place(r, rand.NewPCG(rand.Uint64(), rand.Uint64()))
+		if err != nil {
+			return err
+		}
+		err = commit(places)
+		if err == nil {
+			return nil
+		}
+		for _, p := range places {
+			c.fleet.Release(p)
+		}
+		if !errors.Is(err, errHostFull) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return model.Errorf(model.CodeInsufficientCapacity, "hosts were taken by other requests %d times in a row", tries).
+		Do("try again")
+}
+
+// takeCapacity reserves the places in the hosts' ledgers.
+func (c *Controller) takeCapacity(tx *store.Tx, places placed) error {
+	for _, p := range places {
+		h, ok := c.fleet.Host(p.HostID)
+		if !ok {
+			return errHostFull
+		}
+		u, err := hostUsages.Get(tx, p.HostID)
+		if errors.Is(err, store.ErrNotFound) {
+			return errHostFull // the host was deleted
+		} else if err != nil {
+			return err
+		}
+		u.Used = u.Used.Add(p.Resources)
+		u.Nodes++
+		if p.Datastore != "" {
+			if u.Datastores == nil {
+				u.Datastores = map[string]int64{}
+			}
+			u.Datastores[p.Datastore] += p.Resources.Disk
+		}
+		if !fitsLedger(h, u) {
+			return errHostFull
+		}
+		if err := hostUsages.Put(tx, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fitsLedger reports whether a ledger is within what its host has.
+func fitsLedger(h placement.Host, u *model.HostUsage) bool {
+	cpu := int64(float64(h.Capacity.MilliCPU) * placement.DefaultPolicy.CPUOvercommit)
+	if u.Used.MilliCPU > cpu || u.Used.Memory > h.Capacity.Memory || (h.MaxVMs > 0 && u.Nodes > h.MaxVMs) {
+		return false
+	}
+	for _, d := range h.Datastores {
+		if u.Datastores[d.Name] > d.Capacity {
+			return false
+		}
+	}
+	return true
+}
+
+// giveBack returns a VM's part of its host's ledger.
+func giveBack(tx *store.Tx, v *model.VM) error {
+	u, err := hostUsages.Get(tx, v.HostID)
+	if err != nil {
+		return ignoreNotFound(err) // the host is gone, and its ledger with it
+	}
+	u.Used = u.Used.Sub(v.Reserved)
+	u.Nodes--
+	if v.Datastore != "" {
+		u.Datastores[v.Datastore] -= v.Reserved.Disk
+	}
+	return hostUsages.Put(tx, u)
+}
+
+// vms makes the records of the draft's nodes, all but their addresses.
+func (d *draft) vms(places placed) []*model.VM {
+	prefix := netip.MustParsePrefix(d.subnet.CIDR)
+	out := make([]*model.VM, len(d.nodes))
+	for i, n := range d.nodes {
+		p := places[i]
+		host, err := store.Hosts.Get(d.c.Store, p.HostID)
+		if err != nil {
+			host = &model.Host{} // for its address and networks only; the ledger is what binds
+		}
+		v := &model.VM{
+			Meta: d.c.meta("vm", n.Name), State: model.VMCreating, Flavor: n.Flavor, Cost: d.costs[i].Lines(),
+			ProjectID: d.projectID, SourceImageID: d.image.ID,
+			Host: host.Address, HostID: p.HostID, Datastore: p.Datastore, Reserved: p.Resources,
+			ClusterID: d.cluster.ID, Role: n.Role, Pool: n.Pool,
+			AttachedDisks: []model.AttachedDisk{{
+				Name: "root", Kind: model.FlavorEphemeralDisk, Flavor: n.DiskFlavor,
+				State: "ATTACHED", CapacityGB: int(p.Resources.Disk >> 30), BootDisk: true,
+			}},
+		}
+		v.Tags = []string{"cluster:" + d.cluster.ID, "cluster:" + d.cluster.ID + ":" + n.Role}
+		v.Networks = []model.VMNetwork{{
+			SubnetID: d.subnet.ID, Network: sharedNetwork(d.subnet.PortGroups, host.Facts.Networks), MACAddress: newMAC(),
+			Prefix: prefix.Bits(), Gateway: d.subnet.Gateway, DNS: d.subnet.DNS,
+		}}
+		out[i] = v
+	}
+	return out
+}
+
+// sharedNetwork is the first port group the host has.
+func sharedNetwork(portGroups, networks []string) string {
+	for _, p := range portGroups {
+		for _, n := range networks {
+			if p == n {
+				return p
+			}
+		}
+	}
+	return portGroups[0]
+}
+
+// newMAC returns a random address in the range of Xen's OUI, which LXD and
+// others use for virtual interfaces too.
+func newMAC() string {
+	n := rand.Uint32()
+	return fmt.Sprintf("00:16:3e:%02x:%02x:%02x", byte(n>>16), byte(n>>8), byte(n))
+}

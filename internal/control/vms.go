@@ -1,0 +1,167 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pleiad/pleiad/internal/hypervisor"
+	"github.com/pleiad/pleiad/internal/model"
+	"github.com/pleiad/pleiad/internal/node/bootstrap"
+	"github.com/pleiad/pleiad/internal/pki"
+	"github.com/pleiad/pleiad/internal/store"
+)
+
+const (
+	// vmTimeout bounds one go at making or deleting a VM, the copy of its image included.
+	vmTimeout = 10 * time.Minute
+	// stopGrace is how many seconds a VM has to stop by itself before it is deleted.
+	// Nodes of a cluster that is deleted have nothing to save.
+	stopGrace = 0
+	// enrollTTL is how long a node's one-time token is good.
+	enrollTTL = time.Hour
+)
+
+// reconcileVM makes a VM that is to be, and removes one that is to go.
+func (c *leader) reconcileVM(ctx context.Context, id string) error {
+	v, err := store.VMs.Get(c.Store, id)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, vmTimeout)
+	defer cancel()
+	switch {
+	case v.Deleting:
+		return c.deleteVM(ctx, v)
+	case v.State == model.VMCreating:
+		return c.createVM(ctx, v)
+	}
+	return nil
+}
+
+func (c *leader) createVM(ctx context.Context, v *model.VM) error {
+	err := c.makeVM(ctx, v)
+	if err == nil {
+		c.nodes.hear(v.ID, c.now()) // its silence counts from here
+		return c.setVM(ctx, v.ID, func(v *model.VM) { v.State, v.Error = model.VMStarted, nil })
+	}
+	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	cause := model.AsError(err)
+	if final(cause.Code) {
+		c.log.Error("VM cannot be made", "vm", v.ID, "host", v.Host, "error", err)
+		return c.setVM(context.WithoutCancel(ctx), v.ID, func(v *model.VM) { v.State, v.Error = model.VMError, cause })
+	}
+	// It may heal by itself; until then the VM says why it is not there.
+	return errors.Join(err, c.setVM(context.WithoutCancel(ctx), v.ID, func(v *model.VM) {
+		v.Conditions = model.SetCondition(v.Conditions, model.Condition{
+			Type: "Created", Status: "False", Reason: string(cause.Code), Message: cause.Message, Time: c.now(),
+		})
+	}))
+}
+
+// final reports whether trying again cannot help.
+func final(code model.Code) bool {
+	return slices.Contains([]model.Code{
+		model.CodeUnsupported, model.CodeNoSuchResource, model.CodeInsufficientCapacity, model.CodeNotEnoughDatastore,
+	}, code)
+}
+
+// makeVM does all that is needed for the VM to run, each step safe to repeat.
+func (c *leader) makeVM(ctx context.Context, v *model.VM) error {
+	h, err := store.Hosts.Get(c.Store, v.HostID)
+	if err != nil {
+		return err
+	}
+	d, err := c.driver(ctx, h)
+	if err != nil {
+		return err
+	}
+	if err := c.copyImage(ctx, v.SourceImageID, h); err != nil {
+		return err
+	}
+	data, err := c.userData(v)
+	if err != nil {
+		return err
+	}
+	if _, err := d.CreateVM(ctx, hypervisor.VMSpec{
+		ID: v.ID, Name: v.Name, ImageID: v.SourceImageID, Resources: v.Reserved, Datastore: v.Datastore,
+		Networks: v.Networks, UserData: data, Node: v.ClusterID != "", Owner: c.Identity.ID,
+		Tags: map[string]string{"cluster": v.ClusterID, "role": v.Role, "project": v.ProjectID},
+	}); err != nil {
+		return err
+	}
+	return d.StartVM(ctx, v.ID)
+}
+
+// userData tells a node who it is and where its controllers are.
+func (c *Controller) userData(v *model.VM) ([]byte, error) {
+	token, err := c.Identity.Tokens.Sign(pki.Claims{
+		Subject: v.ID, Audience: pki.AudienceNode, ID: newID(), Expires: c.Clock().Add(enrollTTL),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("token for node %s: %w", v.ID, err)
+	}
+	return bootstrap.UserData(bootstrap.Bootstrap{
+		NodeID: v.ID, Hostname: v.Name, ControllerURLs: c.NodeEndpoints,
+		CA: string(c.Identity.CA.Certificate()), Token: token, Network: v.Networks,
+	})
+}
+
+// setVM changes a VM that is still there and not to go.
+func (c *leader) setVM(ctx context.Context, id string, change func(*model.VM)) error {
+	return c.update(ctx, func(tx *store.Tx) error {
+		v, err := store.VMs.Get(tx, id)
+		if err != nil || v.Deleting {
+			return ignoreNotFound(err)
+		}
+		change(v)
+		return store.VMs.Put(tx, v)
+	})
+}
+
+// deleteVM removes a VM from its host, then from the store with all it held.
+func (c *leader) deleteVM(ctx context.Context, v *model.VM) error {
+	h, err := store.Hosts.Get(c.Store, v.HostID)
+	switch {
+	case errors.Is(err, store.ErrNotFound): // the host is gone, and what was on it is not ours to reach
+	case err != nil:
+		return err
+	default:
+		d, err := c.driver(ctx, h)
+		if err != nil {
+			return err
+		}
+		if err := d.StopVM(ctx, v.ID, stopGrace); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+			return err
+		}
+		if err := d.DeleteVM(ctx, v.ID); err != nil {
+			return err
+		}
+	}
+	return c.updateIn(ctx, ledger, func(tx *store.Tx) error { return c.forgetVM(tx, v.ID) })
+}
+
+// forgetVM removes a VM and returns what it held, once: all of it in one transaction.
+func (c *Controller) forgetVM(tx *store.Tx, id string) error {
+	v, err := store.VMs.Get(tx, id)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	for _, n := range v.Networks {
+		l := model.Lease{SubnetID: n.SubnetID, Address: n.IPAddress}
+		if err := ignoreNotFound(leases.Delete(tx, l.Key())); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		giveBack(tx, v),
+		ignoreNotFound(plans.Delete(tx, id)),
+		ignoreNotFound(reports.Delete(tx, id)),
+		ignoreNotFound(enrollments.Delete(tx, id)),
+		store.VMs.Delete(tx, id),
+	)
+}
