@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func newBox(t *testing.T) *box {
 	t.Cleanup(func() {
 		if t.Failed() {
 			if log, err := os.ReadFile(filepath.Join(dir, "server.log")); err == nil {
-				t.Logf("end of the server's log:\n%s", tail(log, 8000))
+				t.Logf("end of the server's log:\n%s", tail(log, 4000))
 			}
 		}
 		b.down(t)
@@ -81,7 +82,11 @@ func (b *box) try(t *testing.T, timeout time.Duration, args ...string) (stdout, 
 		ctx, cancel = context.WithTimeout(context.Background(), timeout)
 	}
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.pleiad, args...)
+	asked := args
+	if args[0] != "devbox" && !slices.Contains(args, "-o") {
+		asked = append([]string{"-n"}, args...) // nobody is there to answer questions
+	}
+	cmd := exec.CommandContext(ctx, b.pleiad, asked...)
 	cmd.Env = append(os.Environ(), "PLEIAD_CONFIG="+filepath.Join(b.dir, "config.json"))
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut

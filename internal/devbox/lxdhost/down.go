@@ -41,13 +41,13 @@ func Down(ctx context.Context, dir string, progress func(string)) error {
 	if st.Config.CreateBridge {
 		cables = cablesOf(st.Config.Bridge)
 	}
-	if st.Daemon.alive() {
+	if st.Daemon.Alive() {
 		cables = append(cables, ownCables(ctx, st.Config)...)
 		if err := empty(ctx, st.Config, progress); err != nil {
 			progress(fmt.Sprintf("LXD could not undo everything, removing the rest without it: %v", err))
 		}
 		progress("stopping LXD in " + dir)
-		if err := st.Daemon.stop(ctx, syscall.SIGTERM, 20*time.Second); err != nil {
+		if err := st.Daemon.Stop(ctx, syscall.SIGTERM, 20*time.Second); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pleiad/pleiad/internal/devbox/process"
 )
 
 // machineDir is gone after a reboot, like everything it tells of.
@@ -30,7 +32,7 @@ type machine struct {
 	// Users are the directories of the daemons.
 	Users []string `json:"users"`
 	// LXCFS is the lxcfs we started; zero when the machine had one.
-	LXCFS process `json:"lxcfs"`
+	LXCFS process.Process `json:"lxcfs"`
 	// Before holds kernel settings as they were before the first of us.
 	Before map[string]string `json:"before"`
 	// Set holds those that we set ourselves, as we set them.
@@ -198,7 +200,7 @@ func (m *machine) raiseInotify(want int64, progress func(string)) error {
 // startLXCFS runs lxcfs where the machine does not: it shows containers their own memory and CPUs.
 func (m *machine) startLXCFS(ctx context.Context, progress func(string)) error {
 	mounts, err := mountsUnder(lxcfsMount)
-	if err != nil || (len(mounts) > 0 && (m.LXCFS.PID == 0 || m.LXCFS.alive())) {
+	if err != nil || (len(mounts) > 0 && (m.LXCFS.PID == 0 || m.LXCFS.Alive())) {
 		return err
 	}
 	// One that was killed leaves a mount that answers nothing.
@@ -212,12 +214,12 @@ func (m *machine) startLXCFS(ctx context.Context, progress func(string)) error {
 	}
 	progress("starting lxcfs")
 	log := filepath.Join(machineDir, "lxcfs.log")
-	m.LXCFS, err = startDetached(log, nil, "lxcfs", "--foreground", "--pidfile="+filepath.Join(machineDir, "lxcfs.pid"), lxcfsMount)
+	m.LXCFS, err = process.Start(log, nil, "lxcfs", "--foreground", "--pidfile="+filepath.Join(machineDir, "lxcfs.pid"), lxcfsMount)
 	if err != nil {
 		return fmt.Errorf("start lxcfs: %w", err)
 	}
-	return waitFor(ctx, "lxcfs", 10*time.Second, func() (bool, error) {
-		if !m.LXCFS.alive() {
+	return process.WaitFor(ctx, "lxcfs", 10*time.Second, func() (bool, error) {
+		if !m.LXCFS.Alive() {
 			return false, fmt.Errorf("lxcfs ended: %s", lastLines(log))
 		}
 		mounts, err := mountsUnder(lxcfsMount)
@@ -226,10 +228,10 @@ func (m *machine) startLXCFS(ctx context.Context, progress func(string)) error {
 }
 
 func (m *machine) stopLXCFS(ctx context.Context) error {
-	if err := m.LXCFS.stop(ctx, unix.SIGTERM, 5*time.Second); err != nil {
+	if err := m.LXCFS.Stop(ctx, unix.SIGTERM, 5*time.Second); err != nil {
 		return err
 	}
-	m.LXCFS = process{}
+	m.LXCFS = process.Process{}
 	mounts, err := mountsUnder(lxcfsMount)
 	if err != nil {
 		return err

@@ -51,10 +51,10 @@ func stopProcesses(ctx context.Context, lxdDir string) error {
 	for _, p := range processes {
 		// A monitor's child is the container's first process, with which all in it end. Killing the
 		// monitor alone would leave it running.
-		for _, child := range p.children() {
-			failed = append(failed, child.stop(ctx, syscall.SIGKILL, 5*time.Second))
+		for _, child := range p.Children() {
+			failed = append(failed, child.Stop(ctx, syscall.SIGKILL, 5*time.Second))
 		}
-		failed = append(failed, p.stop(ctx, syscall.SIGTERM, 2*time.Second))
+		failed = append(failed, p.Stop(ctx, syscall.SIGTERM, 2*time.Second))
 	}
 	return errors.Join(failed...)
 }

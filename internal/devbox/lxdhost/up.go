@@ -15,6 +15,8 @@ import (
 
 	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
+
+	"github.com/pleiad/pleiad/internal/devbox/process"
 )
 
 // ErrNotRunning is returned by Find where there is no daemon.
@@ -38,8 +40,8 @@ type Daemon struct {
 
 // state is what Up leaves behind for the next Up and for Down.
 type state struct {
-	Config Config  `json:"config"`
-	Daemon process `json:"daemon"`
+	Config Config          `json:"config"`
+	Daemon process.Process `json:"daemon"`
 	// Ready says that the pool, the network and the profile were made once.
 	Ready bool `json:"ready"`
 }
@@ -66,7 +68,7 @@ func Up(ctx context.Context, c Config, progress func(string)) (*Daemon, error) {
 		return nil, err
 	case st.Config != c:
 		return nil, fmt.Errorf("%s holds a daemon with other settings: take it down first", c.Dir)
-	case st.Ready && st.Daemon.alive():
+	case st.Ready && st.Daemon.Alive():
 		if d, err := find(ctx, st); err == nil {
 			// The machine's part may have been undone by hand; checking costs nothing.
 			return d, errors.Join(join(ctx, c, progress), admitBridge(ctx, c))
@@ -76,7 +78,7 @@ func Up(ctx context.Context, c Config, progress func(string)) (*Daemon, error) {
 		return nil, err
 	}
 	if c.CreateBridge && !st.Ready {
-		if err := c.checkFree(); err != nil && !st.Daemon.alive() {
+		if err := c.checkFree(); err != nil && !st.Daemon.Alive() {
 			return nil, err
 		}
 	}
@@ -89,10 +91,10 @@ func Up(ctx context.Context, c Config, progress func(string)) (*Daemon, error) {
 	if err := join(ctx, c, progress); err != nil {
 		return nil, err
 	}
-	if !st.Daemon.alive() {
+	if !st.Daemon.Alive() {
 		progress("starting LXD in " + c.Dir)
 		// A log file in the arguments makes the process recognisable by its directory.
-		st.Daemon, err = startDetached(c.log(), []string{"LXD_DIR=" + c.lxdDir()},
+		st.Daemon, err = process.Start(c.log(), []string{"LXD_DIR=" + c.lxdDir()},
 			"lxd", "--group", "root", "--logfile", filepath.Join(c.lxdDir(), "daemon.log"))
 		if err != nil {
 			return nil, fmt.Errorf("start LXD: %w", err)
@@ -124,7 +126,7 @@ func Up(ctx context.Context, c Config, progress func(string)) (*Daemon, error) {
 // Find returns the daemon of a directory if it runs, and ErrNotRunning if not.
 func Find(ctx context.Context, dir string) (*Daemon, error) {
 	st, err := readState(filepath.Clean(dir))
-	if errors.Is(err, os.ErrNotExist) || (err == nil && !(st.Ready && st.Daemon.alive())) {
+	if errors.Is(err, os.ErrNotExist) || (err == nil && !(st.Ready && st.Daemon.Alive())) {
 		return nil, ErrNotRunning
 	}
 	if err != nil {
@@ -188,8 +190,8 @@ func dialSocket(ctx context.Context, path string) (incus.InstanceServer, error) 
 
 // waitReady waits until the daemon has started all of its parts.
 func waitReady(ctx context.Context, st state) error {
-	err := waitFor(ctx, "LXD", 90*time.Second, func() (bool, error) {
-		if !st.Daemon.alive() {
+	err := process.WaitFor(ctx, "LXD", 90*time.Second, func() (bool, error) {
+		if !st.Daemon.Alive() {
 			return false, errors.New("LXD ended")
 		}
 		client, err := dial(ctx, st.Config)

@@ -52,6 +52,12 @@ func Start(log string, env []string, argv ...string) (Process, error) {
 	return p, cmd.Process.Release()
 }
 
+// Find returns the process that has the number now.
+func Find(pid int) (Process, error) {
+	_, start, err := stat(pid)
+	return Process{pid, start}, err
+}
+
 // stat returns state and start time from /proc/PID/stat.
 func stat(pid int) (state byte, start uint64, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
