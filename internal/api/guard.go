@@ -73,16 +73,8 @@ func (s *server) handle(pattern string, rt route, h http.HandlerFunc) {
 
 // admit authenticates a request and reads its body, if it is JSON.
 func (s *server) admit(rt route, w http.ResponseWriter, r *http.Request) (*http.Request, error) {
-	deadlines := http.NewResponseController(w)
 	if rt.stream {
-		// What an earlier request on the connection has set must not end this one.
-		// Errors here and below mean that the connection has no deadlines, as in some tests.
-		_ = deadlines.SetReadDeadline(time.Time{})
-		_ = deadlines.SetWriteDeadline(time.Time{})
-	} else {
-		now := time.Now()
-		_ = deadlines.SetReadDeadline(now.Add(bodyTimeout))
-		_ = deadlines.SetWriteDeadline(now.Add(answerTimeout))
+		setDeadlines(w, time.Time{}, time.Time{})
 	}
 	switch rt.access {
 	case Public:
@@ -112,9 +104,18 @@ func (s *server) admit(rt route, w http.ResponseWriter, r *http.Request) (*http.
 	if !rt.stream {
 		// The connection is read from while the operation runs, to notice that
 		// the client has gone; a deadline would be taken for that.
-		_ = deadlines.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	}
 	return r, nil
+}
+
+// setDeadlines bounds the reading and the writing of what is left of a request;
+// the zero time is no bound. An error means that the connection has no
+// deadlines, as in some tests.
+func setDeadlines(w http.ResponseWriter, read, write time.Time) {
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(read)
+	_ = conn.SetWriteDeadline(write)
 }
 
 // authenticate returns who sent the request if they may have that access.

@@ -48,6 +48,8 @@ func (s *server) handler() http.Handler {
 		}
 		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, n))
 		out := &recorder{ResponseWriter: w}
+		// Not only by route: what an earlier request on the connection has set stays.
+		setDeadlines(out, start.Add(bodyTimeout), start.Add(answerTimeout))
 		out.Header().Set("REQUEST-ID", n.id)
 		out.Header().Set("X-API-VERSION", s.Info.BaseVersion)
 		out.Header().Set("X-Content-Type-Options", "nosniff")

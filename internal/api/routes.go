@@ -65,7 +65,7 @@ type bodiedByID[S any] struct {
 func read[T any](s *server, o huma.Operation, answerWith func(context.Context) (T, error)) {
 	huma.Register(s.huma, o, func(ctx context.Context, _ *struct{}) (*answer[T], error) {
 		v, err := answerWith(ctx)
-		return answered(s, ctx, v, err)
+		return answered(ctx, s, v, err)
 	})
 }
 
@@ -73,7 +73,7 @@ func read[T any](s *server, o huma.Operation, answerWith func(context.Context) (
 func get[T any](s *server, o huma.Operation, v view[T]) {
 	huma.Register(s.huma, o, func(ctx context.Context, in *byID) (*answer[T], error) {
 		found, err := v.find(ctx, in.ID)
-		return answered(s, ctx, found, err)
+		return answered(ctx, s, found, err)
 	})
 }
 
@@ -81,7 +81,7 @@ func get[T any](s *server, o huma.Operation, v view[T]) {
 func create[S any](s *server, o huma.Operation, do func(context.Context, S) (*model.Task, error)) {
 	o.DefaultStatus = http.StatusCreated
 	huma.Register(s.huma, withBody(o), func(ctx context.Context, in *bodied[S]) (*answer[model.Task], error) {
-		return taskAnswer(s, ctx)(do(ctx, in.Body))
+		return taskAnswer(ctx, s)(do(ctx, in.Body))
 	})
 }
 
@@ -90,9 +90,9 @@ func createIn[P, S any](s *server, o huma.Operation, parent view[P], do func(con
 	o.DefaultStatus = http.StatusCreated
 	huma.Register(s.huma, withBody(o), func(ctx context.Context, in *bodiedByID[S]) (*answer[model.Task], error) {
 		if !decentID(in.ID) {
-			return taskAnswer(s, ctx)(nil, parent.missing(in.ID))
+			return taskAnswer(ctx, s)(nil, parent.missing(in.ID))
 		}
-		return taskAnswer(s, ctx)(do(ctx, in.ID, in.Body))
+		return taskAnswer(ctx, s)(do(ctx, in.ID, in.Body))
 	})
 }
 
@@ -101,14 +101,14 @@ func act[T any](s *server, o huma.Operation, v view[T], do func(context.Context,
 	o.DefaultStatus = http.StatusCreated
 	huma.Register(s.huma, o, func(ctx context.Context, in *byID) (*answer[model.Task], error) {
 		if !decentID(in.ID) {
-			return taskAnswer(s, ctx)(nil, v.missing(in.ID))
+			return taskAnswer(ctx, s)(nil, v.missing(in.ID))
 		}
-		return taskAnswer(s, ctx)(do(ctx, in.ID))
+		return taskAnswer(ctx, s)(do(ctx, in.ID))
 	})
 }
 
 // answered makes an operation's result of what a function returned.
-func answered[T any](s *server, ctx context.Context, v T, err error) (*answer[T], error) {
+func answered[T any](ctx context.Context, s *server, v T, err error) (*answer[T], error) {
 	if err != nil {
 		return nil, httpError{s.userError(ctx, err)}
 	}
@@ -116,12 +116,12 @@ func answered[T any](s *server, ctx context.Context, v T, err error) (*answer[T]
 }
 
 // taskAnswer returns a function that makes an operation's result of a mutation's.
-func taskAnswer(s *server, ctx context.Context) func(*model.Task, error) (*answer[model.Task], error) {
+func taskAnswer(ctx context.Context, s *server) func(*model.Task, error) (*answer[model.Task], error) {
 	return func(t *model.Task, err error) (*answer[model.Task], error) {
 		if err != nil {
-			return answered(s, ctx, model.Task{}, err)
+			return answered(ctx, s, model.Task{}, err)
 		}
-		return answered(s, ctx, tasks.present(t), nil)
+		return answered(ctx, s, tasks.present(t), nil)
 	}
 }
 
@@ -144,7 +144,7 @@ func list[T any](s *server, o huma.Operation, v view[T], filters ...string) {
 	documentList(&o, filters)
 	huma.Register(s.huma, o, func(ctx context.Context, in *listing) (*answer[model.ResourceList[T]], error) {
 		page, err := v.listed(ctx, in, filters, nil)
-		return answered(s, ctx, page, err)
+		return answered(ctx, s, page, err)
 	})
 }
 
@@ -155,14 +155,14 @@ func listIn[P, T any](s *server, o huma.Operation, parent view[P], field string,
 	o.Parameters = append(o.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
 	huma.Register(s.huma, o, func(ctx context.Context, in *listing) (*answer[model.ResourceList[T]], error) {
 		if _, err := parent.find(ctx, in.id); err != nil {
-			return answered(s, ctx, model.ResourceList[T]{}, err)
+			return answered(ctx, s, model.ResourceList[T]{}, err)
 		}
 		within := map[string]string{}
 		if field != "" {
 			within[field] = in.id
 		}
 		page, err := v.listed(ctx, in, filters, within)
-		return answered(s, ctx, page, err)
+		return answered(ctx, s, page, err)
 	})
 }
 

@@ -51,5 +51,5 @@ func (s *server) deploymentSize(ctx context.Context, in *byID) (*answer[model.De
 			*c.number, err = c.count(ctx)
 		}
 	}
-	return answered(s, ctx, size, err)
+	return answered(ctx, s, size, err)
 }

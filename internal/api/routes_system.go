@@ -45,11 +45,11 @@ func (s *server) createToken(ctx context.Context, in *bodied[model.TokenCreateSp
 		spec.Subject = caller.Subject
 	}
 	if spec.Subject != caller.Subject && !caller.Admin {
-		return answered(s, ctx, model.Token{}, model.Errorf(model.CodeAccessForbidden,
+		return answered(ctx, s, model.Token{}, model.Errorf(model.CodeAccessForbidden,
 			"%s may not make a token for somebody else", caller.Subject).Do("ask an administrator to do it"))
 	}
 	token, err := s.Authenticator.IssueToken(ctx, caller, spec)
-	return answered(s, ctx, token, err)
+	return answered(ctx, s, token, err)
 }
 
 // health is what /healthz answers.

@@ -39,7 +39,7 @@ func (s *server) uploadRoute(o huma.Operation) {
 		"left out), and after it the part file, whose file name is the image's name. It is streamed: the order matters."
 	o = withRoute(o, func(rt *route) { rt.stream = true })
 	huma.Register(s.huma, o, func(ctx context.Context, in *upload) (*answer[model.Task], error) {
-		return taskAnswer(s, ctx)(s.createImage(ctx, in))
+		return taskAnswer(ctx, s)(s.createImage(ctx, in))
 	})
 	// huma would read a body that it knows of into memory, so it is told afterwards.
 	s.huma.OpenAPI().Paths[o.Path].Post.RequestBody = &huma.RequestBody{

@@ -105,7 +105,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 unknown command.`,
 	root.Flags().StringVarP(&s.flags.logFile, "log-file", "l", "", "append a log of commands and tasks to `FILE`")
 	root.Flags().BoolVarP(&s.flags.detail, "detail", "d", false, "print target, tenant and project first")
 	root.PersistentFlags().BoolVar(&s.flags.nonInteractive, "non-interactive", false, "ask nothing; print bare ids and tab-separated lines")
-	root.PersistentFlags().StringVarP(&s.flags.output, "output", "o", "", "output as json, yaml or table")
+	root.PersistentFlags().StringVarP(&s.flags.output, "output", "o", "", "print as `FORMAT`: json, yaml or table")
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml", "table"}, cobra.ShellCompDirectiveNoFileComp)))
 
 	root.AddCommand(

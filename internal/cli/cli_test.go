@@ -91,6 +91,14 @@ func TestEnvironmentOverridesTheContext(t *testing.T) {
 	if got := c.config(); got.Target != server.url || got.Token != testToken {
 		t.Errorf("overrides were written to the context file: %+v", got)
 	}
+	for _, line := range []string{"tenant set acme", "target login " + testToken, "target logout"} {
+		if _, _, code := c.run("", strings.Fields(line)...); code != ExitError {
+			t.Errorf("%s: exit %d, although PLEIAD_TARGET names another server", line, code)
+		}
+	}
+	if got := c.config(); got.Target != server.url || got.Tenant == nil || got.Token != testToken {
+		t.Errorf("what belongs to another server was written to the context file: %+v", got)
+	}
 	elsewhere := filepath.Join(c.home, "elsewhere.json")
 	c.env["PLEIAD_CONFIG"] = elsewhere
 	if _, stderr, code := c.run("", "target", "set", other.url, "--fingerprint", other.fingerprint); code != ExitOK {

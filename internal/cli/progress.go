@@ -18,34 +18,39 @@ import (
 // follow waits until a task has ended and shows its steps meanwhile. A task
 // that failed is a *taskError. An interrupt ends the waiting and not the task.
 func (s *session) follow(ctx context.Context, task model.Task, label string) (model.Task, error) {
+	var err error
+	if !task.State.Finished() {
+		task, err = s.watch(ctx, task, label)
+	}
+	if err == nil && task.State == model.TaskError {
+		err = newTaskError(task)
+	}
+	return task, err
+}
+
+// watch shows a task until it has ended, and returns it as it was last seen.
+func (s *session) watch(ctx context.Context, task model.Task, label string) (model.Task, error) {
+	api, err := s.api()
+	if err != nil {
+		return task, err
+	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	show, done := s.taskDisplay(task, label)
-	last := task
-	if !task.State.Finished() {
-		api, err := s.api()
-		if err != nil {
-			return task, err
-		}
-		err = api.FollowTask(ctx, task.ID, func(t model.Task) error {
-			last = t
-			show(t)
-			s.logger().Info("task", "id", t.ID, "operation", t.Operation, "state", t.State, "entity", t.Entity.ID)
-			return nil
-		})
-		if err != nil && !last.State.Finished() {
-			done()
-			if ctx.Err() != nil {
-				err = errors.New("interrupted")
-			}
-			return last, fmt.Errorf("%w; the task goes on, and can be followed with \"pleiad task monitor %s\"", err, task.ID)
-		}
+	defer done()
+	err = api.FollowTask(ctx, task.ID, func(t model.Task) error {
+		task = t
+		show(t)
+		s.logger().Info("task", "id", t.ID, "operation", t.Operation, "state", t.State, "entity", t.Entity.ID)
+		return nil
+	})
+	if err == nil || task.State.Finished() {
+		return task, nil
 	}
-	done()
-	if last.State == model.TaskError {
-		return last, newTaskError(last)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
 	}
-	return last, nil
+	return task, fmt.Errorf("%w; the task goes on, and can be followed with \"pleiad task monitor %s\"", err, task.ID)
 }
 
 // taskDisplay returns what shows a task as it changes, and what ends the showing.

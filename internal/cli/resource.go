@@ -333,7 +333,7 @@ func (s *session) forget(id string) error {
 	if !isTenant && !isProject {
 		return nil
 	}
-	return s.change(func(c *config) {
+	return s.remember(func(c *config) {
 		if isTenant {
 			c.Tenant = nil
 		}

@@ -152,6 +152,24 @@ func (s *session) change(f func(*config)) error {
 	return c.save(path)
 }
 
+// remember changes what the context file says of the target. It refuses when
+// PLEIAD_TARGET names another server: what belongs to that one is not the file's.
+func (s *session) remember(f func(*config)) error {
+	used, err := s.config()
+	if err != nil {
+		return err
+	}
+	kept, err := loadConfig(s.path)
+	if err != nil {
+		return err
+	}
+	if used.Target != kept.Target {
+		return fmt.Errorf("PLEIAD_TARGET names another server (%s) than the context file (%q), which is not changed; unset it, or use \"pleiad target set\"",
+			used.Target, kept.Target)
+	}
+	return s.change(f)
+}
+
 // api returns the client of the target.
 func (s *session) api() (*client.Client, error) {
 	if s.connect != nil {

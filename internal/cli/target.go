@@ -195,7 +195,7 @@ it while the command runs.`,
 			if err := s.checkToken(cmd.Context(), tried); err != nil {
 				return err
 			}
-			if err := s.change(func(c *config) { *c = tried }); err != nil {
+			if err := s.remember(func(c *config) { c.Token = token }); err != nil {
 				return err
 			}
 			s.say("Login successful")
@@ -228,7 +228,7 @@ func targetLogout(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use: "logout", Short: "Forget the access token", Args: args(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			return s.change(func(c *config) { c.Token = "" })
+			return s.remember(func(c *config) { c.Token = "" })
 		},
 	}
 }

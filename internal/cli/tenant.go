@@ -61,13 +61,16 @@ func tenantSet(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s.say("Tenant set to '%s'", t.Name)
-			return s.change(func(c *config) {
+			err = s.remember(func(c *config) {
 				if c.Tenant == nil || c.Tenant.ID != t.ID {
 					c.Project = nil
 				}
 				c.Tenant = &ref{t.ID, t.Name}
 			})
+			if err == nil {
+				s.say("Tenant set to '%s'", t.Name)
+			}
+			return err
 		}),
 	}
 }
@@ -251,10 +254,13 @@ func projectSet(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s.say("Project set to '%s'", p.Name)
-			return s.change(func(c *config) {
+			err = s.remember(func(c *config) {
 				c.Tenant, c.Project = &ref{tenant.ID, tenant.Name}, &ref{p.ID, p.Name}
 			})
+			if err == nil {
+				s.say("Project set to '%s'", p.Name)
+			}
+			return err
 		}),
 	}
 	s.scopeFlags(c, inTenant)

@@ -3,8 +3,6 @@ package control
 import (
 	"slices"
 
-	"github.com/google/uuid"
-
 	"github.com/pleiad/pleiad/internal/model"
 )
 
@@ -12,7 +10,7 @@ import (
 func (c *Controller) newTask(operation string, entity model.Entity, steps ...string) *model.Task {
 	now := c.now()
 	t := &model.Task{
-		ID: uuid.NewString(), Kind: "task", Operation: operation, Entity: entity,
+		ID: newID(), Kind: "task", Operation: operation, Entity: entity,
 		State: model.TaskQueued, QueuedTime: now, Steps: make([]model.Step, len(steps)),
 	}
 	for i, s := range steps {

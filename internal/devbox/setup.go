@@ -241,8 +241,7 @@ func (o *Options) run(ctx context.Context, args ...string) error {
 		}
 	}
 	o.say("\n$ pleiad %s", strings.Join(shown, " "))
-	cmd := o.command(ctx, append([]string{"--non-interactive=false"}, args...))
-	cmd.Stdin = strings.NewReader("yes\n")
+	cmd := o.command(ctx, append([]string{"-n", "-o", "table"}, args...)) // asks nothing, and shows its progress
 	cmd.Stdout, cmd.Stderr = o.Out, o.Out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("pleiad %s: %w", strings.Join(args[:2], " "), err)

@@ -64,6 +64,7 @@ func (d *Driver) EnsureImage(ctx context.Context, image hypervisor.Image, open f
 			if err != nil {
 				return err
 			}
+			unpack(ctx, c, image.ID, fingerprint)
 		}
 		alias := api.ImageAliasesPost{}
 		alias.Name, alias.Target, alias.Type = imageAlias(image.ID), fingerprint, "container"
