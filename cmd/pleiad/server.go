@@ -51,6 +51,7 @@ it has started, the administrator's token in admin.token.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.DataDir, "data-dir", "/var/lib/pleiad/server", "`DIR` that holds everything the server keeps")
+	f.StringVar(&o.SealKey, "seal-key", "", "`FILE` of the key that seals the store, the same for all servers of one etcd (default: seal.key in the data directory)")
 	f.StringVar(&o.Listen, "listen", fmt.Sprintf(":%d", server.DefaultPort), "`ADDRESS` to serve HTTPS on")
 	f.StringSliceVar(&o.Advertise, "advertise", nil, "names and addresses by which users and nodes reach this server (default: all of the machine's)")
 	f.StringSliceVar(&o.EtcdEndpoints, "etcd-endpoints", nil, "URLs of an external etcd; without, one is embedded")

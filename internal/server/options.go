@@ -24,6 +24,9 @@ type Options struct {
 	// DataDir holds all that is kept: the embedded store, image files, the
 	// sealing key and the administrator's token. Mode 0700.
 	DataDir string
+	// SealKey is the file of the key that seals the store; empty means seal.key in
+	// DataDir. Replicas that share an etcd share the key.
+	SealKey string
 	// Listen is the address of the HTTPS listener, e.g. ":9443".
 	Listen string
 	// Advertise are names and addresses by which users and nodes reach this

@@ -37,7 +37,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	sealer, err := store.NewFileSealer(filepath.Join(o.DataDir, "seal.key"))
+	if o.SealKey == "" {
+		o.SealKey = filepath.Join(o.DataDir, "seal.key")
+	}
+	sealer, err := store.NewFileSealer(o.SealKey)
 	if err != nil {
 		return err
 	}
