@@ -49,6 +49,10 @@ type Options struct {
 	Out io.Writer
 }
 
+// poolSize is what each host may give to nodes, in bytes. The file behind it is
+// sparse, and nodes share most of their blocks with their image.
+const poolSize = 100 << 30
+
 // state is what Up leaves for the next Up, for Env and for Down.
 type state struct {
 	Server process.Process `json:"server"`
@@ -115,6 +119,7 @@ func (o *Options) host(ctx context.Context, i int) (*lxdhost.Daemon, error) {
 		Dir: o.hostDir(i), Bridge: o.Bridge,
 		HTTPSAddress:     netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(o.Port+1+i)).String(),
 		InotifyInstances: 1024,
+		PoolSize:         poolSize,
 	}
 	if i == 0 {
 		c.CreateBridge, c.Address = true, o.Address

@@ -155,7 +155,27 @@ func (o *Options) enable(ctx context.Context, imageID string) error {
 			}
 		}
 	}
-	return o.run(ctx, "deployment", "enable-cluster-type", "-k", "KUBERNETES", "-i", imageID)
+	if err := o.run(ctx, "deployment", "enable-cluster-type", "-k", "KUBERNETES", "-i", imageID); err != nil {
+		return err
+	}
+	return o.deleteOldImages(ctx, imageID)
+}
+
+// deleteOldImages deletes images of earlier builds, but for those a cluster is
+// made of: the server refuses to delete these, and they are tried again at the next Up.
+func (o *Options) deleteOldImages(ctx context.Context, imageID string) error {
+	images, err := o.list(ctx, "image", "list")
+	if err != nil {
+		return err
+	}
+	for _, img := range images {
+		if id := fmt.Sprint(img["id"]); id != imageID {
+			if err := o.quiet(ctx, io.Discard, "-n", "image", "delete", id); err != nil {
+				o.say("an older image stays: %v", err)
+			}
+		}
+	}
+	return nil
 }
 
 // tenant makes a tenant, its ticket and its project, and sets them as the context.
@@ -205,7 +225,7 @@ func (o *Options) cluster(ctx context.Context) error {
 		return err
 	}
 	o.say("\n$ kubectl get nodes")
-	cmd := exec.CommandContext(ctx, o.path("bin", "kubectl"), "--kubeconfig", kubeconfig, "get", "nodes", "-o", "wide")
+	cmd := exec.CommandContext(ctx, o.path("bin", "kubectl"), "--kubeconfig", kubeconfig, "get", "nodes")
 	cmd.Stdout, cmd.Stderr = o.Out, o.Out
 	return cmd.Run()
 }
