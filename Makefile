@@ -50,7 +50,7 @@ lint: ## gofmt, go vet, staticcheck, checksums of the modules
 .PHONY: unit
 unit: ## unit and conformance tests, with the race detector
 	@hack/install go test run image
-	CGO_ENABLED=1 go test -race ./cmd/... ./internal/... ./nodeimage/... ./test/house/...
+	CGO_ENABLED=1 go test -race ./cmd/... ./internal/... ./nodeimage/... ./test/house/... ./test/bench/...
 
 .PHONY: e2e
 e2e: image ## a real cluster on two real LXD daemons

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/pleiad/pleiad/internal/model"
 	"github.com/pleiad/pleiad/internal/quota"
@@ -38,15 +37,18 @@ func (c *Controller) DeleteFlavor(ctx context.Context, id string) (*model.Task, 
 		if err != nil {
 			return err
 		}
-		vms, err := store.VMs.Count(tx, store.Query{Index: "flavor", Value: f.Name})
-		if err != nil {
-			return err
+		vms := 0
+		if f.Kind == model.FlavorVM {
+			if vms, err = store.VMs.Count(tx, store.Query{Index: "flavor", Value: f.Name}); err != nil {
+				return err
+			}
 		}
+		// Clusters are listed by the names of all their flavors, of VMs and of disks.
 		clusters, err := store.Clusters.Count(tx, store.Query{Index: "flavor", Value: f.Name})
 		if err != nil {
 			return err
 		}
-		if f.Kind == model.FlavorVM && vms+clusters > 0 {
+		if vms+clusters > 0 {
 			return model.Errorf(model.CodeFlavorInUse, "flavor %s is used by %d VMs and %d clusters", f.Name, vms, clusters).
 				With("kind", f.Kind).With("flavor", f.Name).Do("delete them first")
 		}
@@ -201,39 +203,4 @@ func (c *Controller) SetDefaultSubnet(ctx context.Context, id string) (*model.Ta
 		s.IsDefault = true
 		return errors.Join(store.Subnets.Put(tx, s), store.Tasks.Put(tx, task))
 	})
-}
-
-// lease gives out n free addresses of a subnet. Which are free is looked up in
-// the store's cache, without making the transaction depend on every address;
-// that each one taken is still free is what the transaction depends on.
-func (c *Controller) lease(tx *store.Tx, s *model.Subnet, owners []string) ([]netip.Addr, error) {
-	start, end := netip.MustParseAddr(s.RangeStart), netip.MustParseAddr(s.RangeEnd)
-	reserved := append(slices.Clone(s.DNS), s.Gateway)
-	var out []netip.Addr
-	total := 0
-	for a := start; len(out) < len(owners) && !end.Less(a); a = a.Next() {
-		if slices.Contains(reserved, a.String()) {
-			continue
-		}
-		total++
-		l := &model.Lease{SubnetID: s.ID, Address: a.String(), OwnerID: owners[len(out)]}
-		if _, err := leases.Get(c.Store, l.Key()); err == nil {
-			continue
-		}
-		if _, err := leases.Get(tx, l.Key()); err == nil {
-			continue // taken by another request of the same group
-		}
-		if err := leases.Put(tx, l); err != nil {
-			return nil, err
-		}
-		out = append(out, a)
-	}
-	if len(out) < len(owners) {
-		return nil, model.Errorf(model.CodeInsufficientCapacity,
-			"subnet %s has %d free addresses of %d (%s to %s), and %d are needed",
-			s.Name, len(out), total, s.RangeStart, s.RangeEnd, len(owners)).
-			With("subnet", s.ID).With("free", fmt.Sprint(len(out))).With("needed", fmt.Sprint(len(owners))).
-			Do("delete what is not needed, or use another subnet")
-	}
-	return out, nil
 }

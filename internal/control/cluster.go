@@ -1,11 +1,13 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/pleiad/pleiad/internal/kind"
@@ -42,6 +44,7 @@ func (c *leader) reconcileCluster(ctx context.Context, id string) (time.Duration
 		// The answer changes what the kind decides, so it is asked again.
 		return 0, c.issue(ctx, cl.ID, d.Issue)
 	}
+	c.addConsole(ctx, view, d.Failed)
 	if err := c.apply(ctx, cl.ID, d); err != nil {
 		return 0, err
 	}
@@ -79,6 +82,42 @@ func (c *leader) issue(ctx context.Context, clusterID string, requests []kind.Re
 		c.queue.add(key{nounCluster, clusterID})
 	}
 	return err
+}
+
+// consoleTail is how much of a silent node's console its error shows, in bytes.
+const consoleTail = 4 << 10
+
+// addConsole adds the console's tail to the error of a node that was not heard
+// of: it is the one witness of what goes on inside. An error is no worse
+// without, so that a console that cannot be read is only logged.
+func (c *leader) addConsole(ctx context.Context, view kind.View, cause *model.Error) {
+	if cause == nil || cause.Code != model.CodeNodeNotReporting {
+		return
+	}
+	node := view.NodeNamed(cause.Data["node"])
+	if node == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
+	defer cancel()
+	tail, err := c.readConsole(ctx, node.VM)
+	if err != nil {
+		c.log.Warn("the console of a silent node could not be read", "vm", node.VM.ID, "host", node.VM.Host, "error", err)
+		return
+	}
+	cause.With("log", strings.ToValidUTF8(tail, ""))
+}
+
+func (c *leader) readConsole(ctx context.Context, v *model.VM) (string, error) {
+	h, err := store.Hosts.Get(c.Store, v.HostID)
+	if err != nil {
+		return "", err
+	}
+	d, err := c.driver(ctx, h)
+	if err != nil {
+		return "", err
+	}
+	return d.ConsoleTail(ctx, v.ID, consoleTail)
 }
 
 // apply records a decision: plans for the nodes, progress of the task, and the cluster's state.
@@ -123,7 +162,7 @@ func (c *leader) record(tx *store.Tx, cl *model.Cluster, d kind.Decision) error 
 	}
 	now := c.now()
 	failed, failedStep := d.Failed, ""
-	up, total, broken, err := c.countVMs(cl.ID)
+	up, total, why, broken, err := c.countVMs(cl.ID)
 	if err != nil {
 		return err
 	}
@@ -133,7 +172,7 @@ func (c *leader) record(tx *store.Tx, cl *model.Cluster, d kind.Decision) error 
 	case up == total:
 		setStep(task, stepCreateVMs, model.TaskCompleted, fmt.Sprintf("%d VMs", total), nil, now)
 	default:
-		setStep(task, stepCreateVMs, model.TaskStarted, fmt.Sprintf("%d of %d VMs started", up, total), nil, now)
+		setStep(task, stepCreateVMs, model.TaskStarted, fmt.Sprintf("%d of %d VMs started%s", up, total, why), nil, now)
 	}
 	for op, p := range d.Progress {
 		setStep(task, op, p.State, p.Message, p.Error, now)
@@ -161,7 +200,7 @@ func (c *leader) record(tx *store.Tx, cl *model.Cluster, d kind.Decision) error 
 		}
 		fail(task, failedStep, failed, now)
 		cl.State, cl.ErrorReason = model.ClusterRecoverableError, failed.Error()
-	case d.Ready:
+	case d.Ready && up == total: // a node may be done before its host's answer that it was started
 		for _, s := range task.Steps {
 			setStep(task, s.Operation, model.TaskCompleted, s.Progress, nil, now)
 		}
@@ -171,11 +210,12 @@ func (c *leader) record(tx *store.Tx, cl *model.Cluster, d kind.Decision) error 
 	return errors.Join(store.Tasks.Put(tx, task), store.Clusters.Put(tx, cl))
 }
 
-// countVMs says how many of a cluster's VMs run, and the first error of one that cannot.
-func (c *Controller) countVMs(clusterID string) (up, total int, broken *model.Error, err error) {
+// countVMs says how many of a cluster's VMs run, what keeps the first of the
+// others from it for now, and the error of the first that cannot.
+func (c *Controller) countVMs(clusterID string) (up, total int, why string, broken *model.Error, err error) {
 	vms, _, err := store.VMs.List(c.Store, store.Query{Index: "clusterId", Value: clusterID})
 	if err != nil {
-		return 0, 0, nil, err
+		return 0, 0, "", nil, err
 	}
 	for _, v := range vms {
 		if v.Deleting {
@@ -189,13 +229,15 @@ func (c *Controller) countVMs(clusterID string) (up, total int, broken *model.Er
 			e := *v.Error
 			e.Message = fmt.Sprintf("VM %s on host %s: %s", v.Name, v.Host, e.Message)
 			broken = &e
+		case why == "":
+			why = trouble(v)
 		}
 	}
-	return up, total, broken, nil
+	return up, total, why, broken, nil
 }
 
 func (c *leader) markDeleting(ctx context.Context, vmID string) error {
-	return c.setVM(ctx, vmID, func(v *model.VM) { v.Deleting = true })
+	return c.setVM(ctx, vmID, func(v *model.VM) { v.Deleting, v.Conditions = true, nil })
 }
 
 // deleteCluster has the VMs removed, then forgets the cluster and returns its quota.
@@ -204,15 +246,18 @@ func (c *leader) deleteCluster(ctx context.Context, cl *model.Cluster) error {
 	if err != nil {
 		return err
 	}
+	why := ""
 	for _, v := range vms {
-		if err := c.markDeleting(ctx, v.ID); err != nil {
+		if v.Deleting {
+			why = cmp.Or(why, trouble(v))
+		} else if err := c.markDeleting(ctx, v.ID); err != nil {
 			return err
 		}
 	}
 	if len(vms) > 0 {
 		return c.update(ctx, func(tx *store.Tx) error {
 			return c.stepOf(tx, cl.ID, opDeleteCluster, func(t *model.Task) {
-				setStep(t, stepDeleteVMs, model.TaskStarted, fmt.Sprintf("%d VMs left", len(vms)), nil, c.now())
+				setStep(t, stepDeleteVMs, model.TaskStarted, fmt.Sprintf("%d VMs left%s", len(vms), why), nil, c.now())
 			})
 		})
 	}

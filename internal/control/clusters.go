@@ -157,9 +157,9 @@ type draft struct {
 	image   *model.Image
 	subnet  *model.Subnet
 	nodes   []kind.NodeSpec
-	flavors map[string]*model.Flavor
-	costs   []quota.Set // of each node
-	cost    quota.Set   // of all
+	flavors map[string]*model.Flavor // by kind and name
+	costs   []quota.Set              // of each node
+	cost    quota.Set                // of all
 }
 
 // design turns a spec into the cluster and its nodes, and refuses what can be
@@ -212,7 +212,13 @@ func (d *draft) design(spec model.ClusterCreateSpec) error {
 	if err := d.chooseSubnet(spec.SubnetID); err != nil {
 		return err
 	}
-	return d.count()
+	if err := d.count(); err != nil {
+		return err
+	}
+	// The transaction checks again; this is so that a tenant over quota is told
+	// that, and not what the operator's hosts lack.
+	copied := *p
+	return reserveProject(&copied, d.cost)
 }
 
 func first(values ...string) string {
@@ -319,20 +325,16 @@ func (d *draft) count() error {
 	d.flavors = map[string]*model.Flavor{}
 	total := quota.Set{}
 	for _, n := range d.nodes {
-		f := d.flavors[n.Flavor]
-		if f == nil {
-			var err error
-			if f, err = flavorNamed(d.c.Store, model.FlavorVM, n.Flavor, "flavor of role "+n.Role); err != nil {
-				return err
-			}
-			d.flavors[n.Flavor] = f
+		f, err := d.flavor(model.FlavorVM, n.Flavor, "flavor of role "+n.Role)
+		if err != nil {
+			return err
 		}
 		cost, err := quota.VMCost(f.Name, f.Cost)
 		if err != nil {
 			return err
 		}
 		if n.DiskFlavor != "" {
-			disk, err := flavorNamed(d.c.Store, model.FlavorEphemeralDisk, n.DiskFlavor, "diskFlavor of role "+n.Role)
+			disk, err := d.flavor(model.FlavorEphemeralDisk, n.DiskFlavor, "diskFlavor of role "+n.Role)
 			if err != nil {
 				return err
 			}
@@ -354,6 +356,19 @@ func (d *draft) count() error {
 	return nil
 }
 
+// flavor looks each flavor up once, and keeps it for reserve.
+func (d *draft) flavor(kind, name, field string) (*model.Flavor, error) {
+	at := store.Key(kind, name)
+	if f := d.flavors[at]; f != nil {
+		return f, nil
+	}
+	f, err := flavorNamed(d.c.Store, kind, name, field)
+	if err == nil {
+		d.flavors[at] = f
+	}
+	return f, err
+}
+
 // reserve takes quota, addresses and the hosts' capacity, and writes the
 // cluster and its nodes. It is the body of a transaction.
 func (d *draft) reserve(tx *store.Tx, places placed) error {
@@ -365,7 +380,12 @@ func (d *draft) reserve(tx *store.Tx, places placed) error {
 	if err := reserveProject(p, d.cost); err != nil {
 		return err
 	}
-	// The image and the subnet must still be there when this commits.
+	// Flavors, image and subnet must still be there when this commits.
+	for _, f := range d.flavors {
+		if _, err := get(tx, store.Flavors, f.ID, model.CodeFlavorNotFound); err != nil {
+			return err
+		}
+	}
 	if img, err := get(tx, store.Images, d.image.ID, model.CodeImageNotFound); err != nil {
 		return err
 	} else if err := checkNodeImage(img, cl.Type); err != nil {

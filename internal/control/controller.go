@@ -2,6 +2,7 @@ package control
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -47,9 +48,10 @@ type Identity struct {
 // Controller carries out what users ask for. See the package comment.
 type Controller struct {
 	Config
-	log   *slog.Logger
-	hosts *hostPool
-	nodes *nodeTracker
+	log     *slog.Logger
+	hosts   *hostPool
+	nodes   *nodeTracker
+	cursors cursors
 
 	fleetMu sync.Mutex // held while the fleet is told of a host
 	fleet   *placement.Fleet
@@ -65,9 +67,10 @@ func New(cfg Config) *Controller {
 	}
 	return &Controller{
 		Config: cfg, log: cfg.Logger,
-		hosts: newHostPool(cfg.Connectors),
-		nodes: newNodeTracker(cfg.Clock().UnixMilli()),
-		fleet: placement.NewFleet(placement.DefaultPolicy),
+		hosts:   newHostPool(cfg.Connectors),
+		cursors: cursors{at: map[string]netip.Addr{}},
+		nodes:   newNodeTracker(cfg.Clock().UnixMilli()),
+		fleet:   placement.NewFleet(placement.DefaultPolicy),
 	}
 }
 

@@ -30,8 +30,11 @@ func (c *Controller) followFleet(ctx context.Context) {
 	wg.Go(func() {
 		for e := range images {
 			for _, img := range []*model.Image{e.Old, e.New} {
-				if img != nil {
-					for id := range img.Hosts {
+				if img == nil {
+					continue
+				}
+				for id := range img.Hosts {
+					if !hasCopy(e.Old, id) || !hasCopy(e.New, id) { // else nothing changed there
 						c.setFleetHost(id)
 					}
 				}
@@ -39,6 +42,23 @@ func (c *Controller) followFleet(ctx context.Context) {
 		}
 	})
 	wg.Wait()
+}
+
+// hasCopy reports whether a host has an image, which may be nil.
+func hasCopy(img *model.Image, hostID string) bool {
+	return img != nil && img.Hosts[hostID].State == model.StateReady
+}
+
+// readFleet tells the fleet at once what the store says of all hosts.
+func (c *Controller) readFleet() error {
+	hosts, _, err := store.Hosts.List(c.Store, store.Query{})
+	if err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		c.setFleetHost(h.ID)
+	}
+	return nil
 }
 
 // setFleetHost tells the fleet all that is known of a host, or that it is gone.
@@ -68,7 +88,7 @@ func (c *Controller) setFleetHost(id string) {
 	images, _, err := store.Images.List(c.Store, store.Query{})
 	if err == nil {
 		for _, img := range images {
-			if img.Hosts[id].State == model.StateReady {
+			if hasCopy(img, id) {
 				p.Images = append(p.Images, img.ID)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pleiad/pleiad/internal/control/simnode"
 	"github.com/pleiad/pleiad/internal/hypervisor"
 	"github.com/pleiad/pleiad/internal/hypervisor/sim"
 	"github.com/pleiad/pleiad/internal/imagefile"
@@ -24,8 +25,6 @@ import (
 	"github.com/pleiad/pleiad/internal/plan"
 	"github.com/pleiad/pleiad/internal/store"
 	"github.com/pleiad/pleiad/internal/store/storetest"
-
-	"github.com/pleiad/pleiad/internal/control/simnode"
 	"github.com/pleiad/pleiad/nodeimage/archive"
 )
 
@@ -38,16 +37,15 @@ const gib = int64(1) << 30
 // world is all that is outside a controller, real but for hosts and nodes,
 // which outlive the controllers that a test stops and kills.
 type world struct {
-	t      testing.TB
-	opts   store.Options
-	store  *store.Store
-	files  *imagefile.Store
-	id     *Identity
-	fleet  *sim.Fleet
-	nodes  *simnode.Nodes
-	clock  *clock
-	hook   atomic.Pointer[func(context.Context, sim.Call, sim.Moment) error]
-	faults faults
+	t     testing.TB
+	opts  store.Options
+	store *store.Store
+	files *imagefile.Store
+	id    *Identity
+	fleet *sim.Fleet
+	nodes *simnode.Nodes
+	clock *clock
+	hook  atomic.Pointer[func(context.Context, sim.Call, sim.Moment) error]
 
 	mu      sync.Mutex
 	server  *server       // that nodes speak to; nil while there is none
@@ -112,6 +110,9 @@ func newWorld(t testing.TB, change func(*world)) *world {
 	})
 	return w
 }
+
+// hooked sets what the hosts ask before and after each call.
+func (w *world) hooked(hook func(context.Context, sim.Call, sim.Moment) error) { w.hook.Store(&hook) }
 
 func (w *world) open() {
 	w.t.Helper()
@@ -279,7 +280,6 @@ func (w *world) setUp(s *server, quota []model.QuotaLineItem, hosts ...string) {
 	w.ticket = w.done(s.CreateResourceTicket(ctx, w.tenant, model.ResourceTicketCreateSpec{Name: "gold", Limits: quota}))
 	w.project = w.done(s.CreateProject(ctx, w.tenant, model.ProjectCreateSpec{Name: "web",
 		ResourceTicket: model.ResourceTicketReservation{Name: "gold", Limits: quota}}))
-	w.await(func() bool { return s.fleet.Len() == len(hosts) }, store.Hosts)
 }
 
 func memory(gb float64) []model.QuotaLineItem {
@@ -328,11 +328,21 @@ func nodeImage(t testing.TB) []byte {
 	return out.Bytes()
 }
 
-// await waits until is holds, looking whenever an object of the collection changes.
-func (w *world) await(is func() bool, of interface {
-	changes(context.Context, *store.Store) <-chan struct{}
-}) {
+// await waits until is holds, looking whenever an object of the collection has changed.
+func await[T any](w *world, of *store.Collection[T], is func() bool) {
 	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	changes := of.Watch(ctx, w.store, store.WatchOptions{Present: true})
+	if is() {
+		return
+	}
+	for range changes {
+		if is() {
+			return
+		}
+	}
+	w.t.Fatal("what was waited for did not come")
 }
 
 // finished waits for a task to end and returns it.

@@ -17,9 +17,19 @@ type hostPool struct {
 	sessions   map[string]*session
 }
 
+// session ends when its host is dropped, which also cuts an attempt to connect short.
 type session struct {
+	life   context.Context
+	end    context.CancelFunc
 	mu     sync.Mutex // held while connecting
 	driver hypervisor.Driver
+}
+
+// connecting returns ctx, cut short by the session's end.
+func (s *session) connecting(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 func newHostPool(connectors hypervisor.Connectors) *hostPool {
@@ -34,6 +44,8 @@ func (c *Controller) driver(ctx context.Context, h *model.Host) (hypervisor.Driv
 	if s.driver != nil {
 		return s.driver, nil
 	}
+	ctx, cancel := s.connecting(ctx)
+	defer cancel()
 	d, _, err := c.dial(ctx, h)
 	if err != nil {
 		return nil, err
@@ -47,6 +59,8 @@ func (p *hostPool) connect(ctx context.Context, c *Controller, h *model.Host) (f
 	s := p.session(h.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	ctx, cancel := s.connecting(ctx)
+	defer cancel()
 	d, fingerprint, err := c.dial(ctx, h)
 	if err != nil {
 		return "", facts, err
@@ -82,6 +96,7 @@ func (p *hostPool) session(id string) *session {
 	s := p.sessions[id]
 	if s == nil {
 		s = &session{}
+		s.life, s.end = context.WithCancel(context.Background())
 		p.sessions[id] = s
 	}
 	return s
@@ -109,6 +124,7 @@ func (p *hostPool) close() {
 }
 
 func (s *session) close() {
+	s.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.driver != nil {

@@ -20,6 +20,8 @@ const (
 	factsInterval = time.Minute
 	// hostTimeout bounds the first contact with a host: a wrong address must be told soon.
 	hostTimeout = 15 * time.Second
+	// conditionReachable says whether a host answered when it was last asked.
+	conditionReachable = "Reachable"
 )
 
 // CreateHost registers a host. Its task connects to it and ends in error, with
@@ -103,7 +105,11 @@ func (c *Controller) DeleteHost(ctx context.Context, id string) (*model.Task, er
 			return model.Errorf(model.CodeHostHasVMs, "the host has %d VMs", n).
 				With("id", id).With("vmCount", fmt.Sprint(n)).Do("delete its VMs and clusters first")
 		}
-		return errors.Join(forgetHost(tx, id), store.Tasks.Put(tx, task))
+		// Its registration, if that is under way, ends here.
+		err := c.stepOf(tx, id, "CREATE_HOST", func(t *model.Task) {
+			fail(t, stepProvision, model.Errorf(model.CodeConcurrentTask, "the host was deleted").With("task", task.ID), c.now())
+		})
+		return errors.Join(err, c.forgetHost(tx, id), store.Tasks.Put(tx, task))
 	})
 	if err == nil {
 		c.hosts.drop(id)
@@ -112,7 +118,26 @@ func (c *Controller) DeleteHost(ctx context.Context, id string) (*model.Task, er
 }
 
 // forgetHost removes a host and all that is recorded of it.
-func forgetHost(tx *store.Tx, id string) error {
+func (c *Controller) forgetHost(tx *store.Tx, id string) error {
+	images, _, err := store.Images.List(c.Store, store.Query{})
+	if err != nil {
+		return err
+	}
+	for _, img := range images {
+		if _, ok := img.Hosts[id]; !ok {
+			continue
+		}
+		img, err := store.Images.Get(tx, img.ID)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		delete(img.Hosts, id)
+		if err := store.Images.Put(tx, img); err != nil {
+			return err
+		}
+	}
 	datastores, _, err := store.Datastores.List(tx, store.Query{Index: "hostId", Value: id})
 	if err != nil {
 		return err
@@ -163,7 +188,7 @@ func (c *leader) provisionHost(ctx context.Context, h *model.Host) error {
 		c.log.Warn("host could not be registered", "host", h.ID, "address", h.Address, "error", err)
 		ctx := context.WithoutCancel(ctx)
 		return c.update(ctx, func(tx *store.Tx) error {
-			if err := forgetHost(tx, h.ID); err != nil {
+			if err := c.forgetHost(tx, h.ID); err != nil {
 				return ignoreNotFound(err)
 			}
 			return c.stepOf(tx, h.ID, "CREATE_HOST", func(t *model.Task) { fail(t, stepProvision, cause, c.now()) })
@@ -175,6 +200,7 @@ func (c *leader) provisionHost(ctx context.Context, h *model.Host) error {
 			return ignoreNotFound(err)
 		}
 		h.State, h.Fingerprint = model.HostReady, fingerprint
+		h.Conditions = model.SetCondition(h.Conditions, model.Condition{Type: conditionReachable, Status: "True", Time: c.now()})
 		if err := c.setFacts(tx, h, facts); err != nil {
 			return err
 		}
@@ -205,7 +231,7 @@ func (c *leader) refreshHost(ctx context.Context, h *model.Host) error {
 	if err == nil {
 		facts, err = d.Facts(ctx)
 	}
-	reachable := model.Condition{Type: "Reachable", Status: "True", Time: c.now()}
+	reachable := model.Condition{Type: conditionReachable, Status: "True", Time: c.now()}
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 			return err

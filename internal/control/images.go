@@ -98,7 +98,11 @@ func (c *Controller) DeleteImage(ctx context.Context, id string) (*model.Task, e
 			return notEmpty("image", id, fmt.Sprintf("%d clusters made of it", n))
 		}
 		img.State = model.StatePendingDelete
-		return errors.Join(store.Images.Put(tx, img), store.Tasks.Put(tx, task))
+		// Its replication, if that is under way, ends here.
+		err = c.stepOf(tx, id, "CREATE_IMAGE", func(t *model.Task) {
+			fail(t, stepReplicate, model.Errorf(model.CodeConcurrentTask, "the image is being deleted").With("task", task.ID), c.now())
+		})
+		return errors.Join(err, store.Images.Put(tx, img), store.Tasks.Put(tx, task))
 	})
 }
 
@@ -131,6 +135,9 @@ func (c *leader) reconcileImage(ctx context.Context, id string) error {
 			continue
 		}
 		want++
+		if err := c.startStep(ctx, id, "CREATE_IMAGE", stepReplicate, "copying to "+h.Address); err != nil {
+			return err
+		}
 		if err := c.copyImage(ctx, img.ID, h); err != nil {
 			failed = err
 			continue
@@ -189,6 +196,9 @@ func (c *leader) copyImage(ctx context.Context, imageID string, h *model.Host) e
 		return err
 	}
 	return c.update(ctx, func(tx *store.Tx) error {
+		if _, err := store.Hosts.Get(tx, h.ID); err != nil {
+			return ignoreNotFound(err) // it was deleted meanwhile, and its copies with it
+		}
 		img, err := store.Images.Get(tx, imageID)
 		if err != nil {
 			return err

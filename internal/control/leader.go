@@ -116,7 +116,8 @@ func (c *leader) follow(ctx context.Context, wg *sync.WaitGroup) {
 	vms := store.VMs.Watch(ctx, c.Store, present)
 	wg.Go(func() {
 		for e := range vms {
-			if e.New != nil {
+			// What a failed attempt notes in the VM's conditions must not cut its backoff short.
+			if e.New != nil && (e.Old == nil || e.Old.State != e.New.State || e.Old.Deleting != e.New.Deleting) {
 				c.queue.add(key{nounVM, e.ID})
 			}
 			for _, v := range []*model.VM{e.Old, e.New} {
@@ -135,6 +136,9 @@ func (c *leader) follow(ctx context.Context, wg *sync.WaitGroup) {
 	said := reports.Watch(ctx, c.Store, store.WatchOptions{})
 	wg.Go(func() {
 		for e := range said {
+			if e.New != nil {
+				c.nodes.hear(e.ID, c.now()) // it may have spoken to another replica
+			}
 			if v, err := store.VMs.Get(c.Store, e.ID); err == nil && v.ClusterID != "" {
 				c.queue.add(key{nounCluster, v.ClusterID})
 			}

@@ -155,7 +155,9 @@ func (c *Controller) Renew(ctx context.Context, id string, csrPEM []byte) (certi
 
 // Plan returns the node's plan as soon as it differs from hash; nil if it does not within wait.
 func (c *Controller) Plan(ctx context.Context, id, hash string, wait time.Duration) (*plan.Plan, error) {
-	c.nodes.hear(id, c.now())
+	if err := c.Heartbeat(ctx, id); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
@@ -180,7 +182,9 @@ func (c *Controller) Plan(ctx context.Context, id, hash string, wait time.Durati
 
 // Report records what a node says of itself.
 func (c *Controller) Report(ctx context.Context, id string, r plan.Report) error {
-	c.nodes.hear(id, c.now())
+	if err := c.Heartbeat(ctx, id); err != nil {
+		return err
+	}
 	r.NodeID = id
 	return c.update(ctx, func(tx *store.Tx) error {
 		v, err := get(tx, store.VMs, id, model.CodeVMNotFound)

@@ -53,23 +53,32 @@ func (d *draft) request() placement.Request {
 // somebody else was faster: the fleet catches up and another place is tried.
 func (c *Controller) place(ctx context.Context, r placement.Request, commit func(placed) error) error {
 	const tries = 10
-	var err error
+	fresh := false
 	for range tries {
-		var places []placement.Placement
-		places, err = c.fleet.Place(r, rand.NewPCG(rand.Uint64(), rand.Uint64()))
+		places, err := c.fleet.Place(r, rand.NewPCG(rand.Uint64(), rand.Uint64()))
 		if err != nil {
-			return err
+			if fresh {
+				return err
+			}
+			// The fleet is a moment behind the store, and has what others are about
+			// to take and may not get: no room in it is not yet a shortage.
+			fresh = true
+			if err := c.readFleet(); err != nil {
+				return err
+			}
+			continue
 		}
 		err = commit(places)
 		if err == nil {
 			return nil
 		}
 		for _, p := range places {
-			c.fleet.Release(p)
+			c.setFleetHost(p.HostID) // nothing of it is reserved after all
 		}
 		if !errors.Is(err, errHostFull) || ctx.Err() != nil {
 			return err
 		}
+		fresh = false
 	}
 	return model.Errorf(model.CodeInsufficientCapacity, "hosts were taken by other requests %d times in a row", tries).
 		Do("try again")
@@ -130,6 +139,9 @@ func giveBack(tx *store.Tx, v *model.VM) error {
 	u.Nodes--
 	if v.Datastore != "" {
 		u.Datastores[v.Datastore] -= v.Reserved.Disk
+		if u.Datastores[v.Datastore] == 0 {
+			delete(u.Datastores, v.Datastore)
+		}
 	}
 	return hostUsages.Put(tx, u)
 }

@@ -22,6 +22,9 @@ const (
 	stopGrace = 0
 	// enrollTTL is how long a node's one-time token is good.
 	enrollTTL = time.Hour
+	// createDeadline is how long a VM is tried to be made: what does not heal by
+	// then needs somebody, who is told why.
+	createDeadline = 15 * time.Minute
 )
 
 // reconcileVM makes a VM that is to be, and removes one that is to go.
@@ -34,7 +37,11 @@ func (c *leader) reconcileVM(ctx context.Context, id string) error {
 	defer cancel()
 	switch {
 	case v.Deleting:
-		return c.deleteVM(ctx, v)
+		err := c.deleteVM(ctx, v)
+		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+			err = errors.Join(err, c.note(ctx, v.ID, "Deleted", model.AsError(err)))
+		}
+		return err
 	case v.State == model.VMCreating:
 		return c.createVM(ctx, v)
 	}
@@ -45,22 +52,40 @@ func (c *leader) createVM(ctx context.Context, v *model.VM) error {
 	err := c.makeVM(ctx, v)
 	if err == nil {
 		c.nodes.hear(v.ID, c.now()) // its silence counts from here
-		return c.setVM(ctx, v.ID, func(v *model.VM) { v.State, v.Error = model.VMStarted, nil })
+		return c.setVM(ctx, v.ID, func(v *model.VM) { v.State, v.Error, v.Conditions = model.VMStarted, nil, nil })
 	}
 	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err
 	}
 	cause := model.AsError(err)
-	if final(cause.Code) {
+	if final(cause.Code) || c.now()-v.CreatedTime > createDeadline.Milliseconds() {
 		c.log.Error("VM cannot be made", "vm", v.ID, "host", v.Host, "error", err)
 		return c.setVM(context.WithoutCancel(ctx), v.ID, func(v *model.VM) { v.State, v.Error = model.VMError, cause })
 	}
 	// It may heal by itself; until then the VM says why it is not there.
-	return errors.Join(err, c.setVM(context.WithoutCancel(ctx), v.ID, func(v *model.VM) {
+	return errors.Join(err, c.note(ctx, v.ID, "Created", cause))
+}
+
+// note has a VM say why it is not there, or not gone, while that is tried again.
+func (c *leader) note(ctx context.Context, id, condition string, cause *model.Error) error {
+	return c.update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		v, err := store.VMs.Get(tx, id)
+		if err != nil {
+			return ignoreNotFound(err)
+		}
 		v.Conditions = model.SetCondition(v.Conditions, model.Condition{
-			Type: "Created", Status: "False", Reason: string(cause.Code), Message: cause.Message, Time: c.now(),
+			Type: condition, Status: "False", Reason: string(cause.Code), Message: cause.Message, Time: c.now(),
 		})
-	}))
+		return store.VMs.Put(tx, v)
+	})
+}
+
+// trouble is what a VM noted last, in words to follow a sentence; empty if nothing.
+func trouble(v *model.VM) string {
+	if len(v.Conditions) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; VM %s on host %s: %s", v.Name, v.Host, v.Conditions[len(v.Conditions)-1].Message)
 }
 
 // final reports whether trying again cannot help.

@@ -44,6 +44,7 @@ var rooms = [][]string{
 	{"internal/hypervisor/conformance"},
 	{"internal/node/bootstrap"},
 	{"internal/node"},
+	{"internal/control/simnode"},
 	{"internal/control"},
 	{"internal/api"},
 	{"internal/client"},
