@@ -28,6 +28,7 @@ build: ## build the program: bin/pleiad
 .PHONY: image
 image: build ## build the Kubernetes node image
 	@hack/install image
+	@mkdir -p $(dir $(IMAGE))
 	bin/pleiad image build kubernetes --version $(KUBERNETES) --file $(IMAGE) --cache-dir $(CACHE)
 
 .PHONY: devbox
