@@ -261,6 +261,13 @@ func (s *Store) send(l *layer, lead *Leadership, deadline time.Time) (Revision, 
 			return 0, err
 		}
 	}
+	then := writes
+	if len(then) == 0 {
+		// A transaction of conditions alone counts as serializable: a member of etcd
+		// that is behind would check them against its past (txn.IsTxnSerializable).
+		// One that reads is checked by all.
+		then = []clientv3.Op{clientv3.OpGet(s.prefix, clientv3.WithCountOnly())}
+	}
 	// On conflict, tell whose: the leader's key shows whether leadership is
 	// lost, the mark whether an earlier sending was committed after all.
 	var look []clientv3.Op
@@ -275,7 +282,7 @@ func (s *Store) send(l *layer, lead *Leadership, deadline time.Time) (Revision, 
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		ctx, cancel := context.WithTimeout(untilDeadline, sendTimeout)
-		resp, err := s.client.Txn(ctx).If(conditions...).Then(writes...).Else(look...).Commit()
+		resp, err := s.client.Txn(ctx).If(conditions...).Then(then...).Else(look...).Commit()
 		cancel()
 		switch {
 		case err == nil && resp.Succeeded:

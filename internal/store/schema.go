@@ -128,7 +128,7 @@ var (
 		},
 	})
 
-	// Tasks: index entityIdId is by the id of what the task works on; open is the
+	// Tasks: index entityId is by the id of what the task works on; open is the
 	// same of those not finished.
 	Tasks = NewCollection("tasks", Schema[model.Task]{
 		ID: func(t *model.Task) string { return t.ID },
