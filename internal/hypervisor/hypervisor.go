@@ -4,8 +4,9 @@
 // what exists and removing what is gone succeed, so that an operation cut off
 // at any point can simply be done again. Everything a driver makes is tagged as
 // ours on the host; a driver never changes or lists what is not. Every call
-// takes a context and must return soon after it ends; a driver adds its own
-// deadline to each request where the caller set none.
+// takes a context and must return soon after it ends; a driver has a deadline
+// of its own for each request, so that a host that hangs is noticed soon even by
+// a caller with much time.
 //
 // A Driver is safe for concurrent use. The suite in hypervisor/conformance is
 // what a driver must pass.

@@ -134,7 +134,9 @@ func (v View) ByRole(role string) []Node {
 type Decision struct {
 	// Issue asks for keys, certificates and tokens; nothing else is carried out before they are there.
 	Issue []Request
-	// Create names nodes of Nodes that are missing and should be made now.
+	// Create names nodes of Nodes that are missing. Those of a new cluster are
+	// reserved and recorded with it, so this is about nodes that were lost since;
+	// the controller does not replace them yet.
 	Create []NodeSpec
 	// Remove names ids of nodes to delete.
 	Remove []string

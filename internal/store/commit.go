@@ -16,9 +16,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// maxTxnBytes leaves room under the 1.5 MB etcd accepts in one request.
-const maxTxnBytes = 1 << 20
-
 type groupKey struct {
 	name string
 	lead *Leadership
@@ -209,12 +206,12 @@ func (s *Store) runJobs(jobs []*job) (*layer, []error) {
 		tx := &Tx{s: s, batch: batch, own: newLayer()}
 		err := j.run(tx)
 		moreOps, moreSize := tx.own.size()
-		if ops+moreOps > s.maxOps || size+moreSize > maxTxnBytes {
+		if ops+moreOps > s.maxOps || size+moreSize > s.maxBytes {
 			if i > 0 {
 				break
 			}
 			err = fmt.Errorf("%w: %d operations of %d, about %d bytes of %d",
-				ErrTooLarge, moreOps, s.maxOps-1, moreSize, maxTxnBytes)
+				ErrTooLarge, moreOps, s.maxOps-1, moreSize, s.maxBytes)
 			return batch, append(errs, err)
 		}
 		batch.absorb(tx.own, err == nil)
@@ -257,7 +254,11 @@ func (s *Store) send(l *layer, lead *Leadership, deadline time.Time) (Revision, 
 		return 0, err
 	}
 	if len(writes) > 0 && s.dataDir != "" {
-		if err := checkSpace(s.dataDir, s.minFree); err != nil {
+		floor := s.minFree
+		if l.frees || lead != nil {
+			floor /= 4
+		}
+		if err := checkSpace(s.dataDir, floor); err != nil {
 			return 0, err
 		}
 	}

@@ -146,7 +146,7 @@ func TestTooLarge(t *testing.T) {
 		return nil
 	}
 	big := func(tx *Tx) error {
-		return accounts.Create(tx, &account{ID: "big", Name: strings.Repeat("x", maxTxnBytes)})
+		return accounts.Create(tx, &account{ID: "big", Name: strings.Repeat("x", s.maxBytes)})
 	}
 	var wg sync.WaitGroup
 	for i := range 24 {

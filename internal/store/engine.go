@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
@@ -25,7 +26,11 @@ import (
 const (
 	embeddedTxnOps = 16384
 	externalTxnOps = 128 // etcd's own default
-	quotaBytes     = 8 << 30
+	// Bytes of a transaction, with room for what etcd wraps them in: a cluster of a
+	// thousand nodes is 2 MB. An external etcd accepts 1.5 MB unless told otherwise.
+	embeddedTxnBytes = 8 << 20
+	externalTxnBytes = 1 << 20
+	quotaBytes       = 8 << 30
 )
 
 // engine is an etcd server in this process. It listens on no socket.
@@ -57,6 +62,7 @@ func startEngine(ctx context.Context, dir string, o Options, ready *atomic.Bool,
 	// make that a tenth of a second, and there is no network to be patient with.
 	cfg.TickMs, cfg.ElectionMs = 20, 100
 	cfg.MaxTxnOps = embeddedTxnOps
+	cfg.MaxRequestBytes = embeddedTxnBytes + 1<<20
 	cfg.QuotaBackendBytes = quotaBytes
 	// Nobody reads old revisions but a watch that was cut off for a moment.
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, "10m"
@@ -139,6 +145,23 @@ func dial(o Options, ready *atomic.Bool) (*clientv3.Client, error) {
 		return nil, fmt.Errorf("store: etcd endpoints: %w", err)
 	}
 	return client, nil
+}
+
+// acceptedOps asks an external etcd whether it was set to accept as many
+// operations in one transaction as the embedded one.
+func acceptedOps(ctx context.Context, c *clientv3.Client, prefix string) (int, error) {
+	look := make([]clientv3.Op, embeddedTxnOps)
+	for i := range look {
+		look[i] = clientv3.OpGet(prefix, clientv3.WithCountOnly(), clientv3.WithSerializable())
+	}
+	_, err := c.Txn(ctx).Then(look...).Commit()
+	switch {
+	case errors.Is(err, rpctypes.ErrTooManyOps):
+		return externalTxnOps, nil
+	case err != nil:
+		return 0, fmt.Errorf("store: etcd does not answer: %w", err)
+	}
+	return embeddedTxnOps, nil
 }
 
 // checkSpace refuses to go below min free bytes where dir is. etcd cannot

@@ -133,6 +133,34 @@ func TestMinFree(t *testing.T) {
 	})
 }
 
+// TestMinFreeForWhatFrees: on a disk with too little space for anything new,
+// what leads to space being freed goes on.
+func TestMinFreeForWhatFrees(t *testing.T) {
+	s := open(t, embedded(t))
+	put(t, s, "a", 1)
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(s.dataDir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	s.minFree = 2 * fs.Bavail * uint64(fs.Bsize)
+	lead, err := s.Campaign(testContext(t), "test", "me", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(tx *Tx) error { return accounts.Put(tx, &account{ID: "a", Limit: 2}) }
+	if _, err := s.Update(testContext(t), "", change); !errors.Is(err, model.ErrorOf(model.CodeStorageFull)) {
+		t.Errorf("too little space: %v", err)
+	}
+	if _, err := s.Fenced(lead).Update(testContext(t), "", change); err != nil {
+		t.Errorf("a leader's change: %v", err)
+	}
+	must(t, s, func(tx *Tx) error {
+		tx.Frees()
+		return accounts.Put(tx, &account{ID: "a", Limit: 3})
+	})
+	must(t, s, func(tx *Tx) error { return accounts.Delete(tx, "a") })
+}
+
 // TestQuota: an etcd over its quota raises an alarm, and the store says what that means.
 func TestQuota(t *testing.T) {
 	s := open(t, startExternal(t, 1, 1<<20).options(t))

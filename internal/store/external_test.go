@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,7 @@ import (
 type member struct {
 	Name, Dir, Client, Peer, Cluster string
 	Quota                            int64
+	MaxTxnOps                        int // 0: as etcd has it by default
 
 	process *os.Process
 }
@@ -58,6 +60,9 @@ func serve(text string) error {
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir, cfg.InitialCluster, cfg.QuotaBackendBytes = m.Name, m.Dir, m.Cluster, m.Quota
 	cfg.UnsafeNoFsync = true
+	if m.MaxTxnOps > 0 {
+		cfg.MaxTxnOps = uint(m.MaxTxnOps)
+	}
 	cfg.TickMs, cfg.ElectionMs = 100, 1000 // as etcd has them by default
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
@@ -81,10 +86,17 @@ type external struct {
 // startExternal starts n members with a quota in bytes, 0 for etcd's own.
 func startExternal(t testing.TB, n int, quota int64) *external {
 	t.Helper()
+	return startMembers(t, n, member{Quota: quota})
+}
+
+// startMembers starts n members that are set like one of them.
+func startMembers(t testing.TB, n int, like member) *external {
+	t.Helper()
 	x := &external{}
 	var cluster []string
 	for i := range n {
-		m := &member{Name: fmt.Sprintf("m%d", i), Dir: t.TempDir(), Client: loopback(t), Peer: loopback(t), Quota: quota}
+		m := &member{Name: fmt.Sprintf("m%d", i), Dir: t.TempDir(), Client: loopback(t), Peer: loopback(t),
+			Quota: like.Quota, MaxTxnOps: like.MaxTxnOps}
 		cluster = append(cluster, m.Name+"="+m.Peer)
 		x.members = append(x.members, m)
 	}
@@ -137,6 +149,27 @@ func (x *external) options(t testing.TB) Options {
 		o.Endpoints = append(o.Endpoints, m.Client)
 	}
 	return o
+}
+
+// TestAcceptedOps: an external etcd is used to what it was set to.
+func TestAcceptedOps(t *testing.T) {
+	for set, want := range map[int]int{0: externalTxnOps, embeddedTxnOps: embeddedTxnOps} {
+		s := open(t, startMembers(t, 1, member{MaxTxnOps: set}).options(t))
+		if s.maxOps != want {
+			t.Errorf("of an etcd set to %d operations %d are used, want %d", set, s.maxOps, want)
+		}
+		_, err := s.Update(testContext(t), "", func(tx *Tx) error {
+			for i := range 200 {
+				if err := accounts.Create(tx, &account{ID: fmt.Sprint(i), Name: fmt.Sprint(i)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if fits := want > 200; fits != (err == nil) || !fits && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("200 objects in an etcd set to %d operations: %v", set, err)
+		}
+	}
 }
 
 // killLeader kills the member that leads the cluster.

@@ -31,11 +31,13 @@ type Options struct {
 	Logger    *slog.Logger // nil discards
 	// Prefix of all keys; "/pleiad/" if empty. It must end with a slash.
 	Prefix string
-	// MaxTxnOps is how many operations etcd accepts in one transaction; 0 is
-	// the default of an external etcd (128) or what the embedded one is set to (16,384).
+	// MaxTxnOps is how many operations etcd accepts in one transaction; 0 is what
+	// the embedded one is set to (16,384), which an external one is asked for; if it
+	// declines, 128, etcd's default.
 	MaxTxnOps int
 	// MinFree is how many bytes must stay free on DataDir's disk: below, writes
-	// are refused (model.CodeStorageFull). 0 is 256 MiB, four segments of etcd's log.
+	// are refused (model.CodeStorageFull), but for those that lead to space being
+	// freed, which need a quarter of it. 0 is 256 MiB, four segments of etcd's log.
 	MinFree uint64
 	// UnsafeNoFsync makes the embedded etcd forget commits in a crash. For tests only.
 	UnsafeNoFsync bool
@@ -50,15 +52,16 @@ const (
 
 // Store is an open store.
 type Store struct {
-	log     *slog.Logger
-	client  *clientv3.Client
-	engine  *engine // nil with an external etcd
-	sealer  Sealer
-	cache   *cache
-	prefix  string
-	dataDir string // empty with an external etcd
-	minFree uint64
-	maxOps  int
+	log      *slog.Logger
+	client   *clientv3.Client
+	engine   *engine // nil with an external etcd
+	sealer   Sealer
+	cache    *cache
+	prefix   string
+	dataDir  string // empty with an external etcd
+	minFree  uint64
+	maxOps   int
+	maxBytes int
 
 	// ctx ends when the store is closed or has failed; its cause says which.
 	ctx    context.Context
@@ -112,9 +115,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 func (s *Store) connect(ctx context.Context, o Options) error {
 	if len(o.Endpoints) > 0 {
-		if s.maxOps == 0 {
-			s.maxOps = externalTxnOps
-		}
+		s.maxBytes = externalTxnBytes
 		var err error
 		s.client, err = dial(o, &s.ready)
 		return err
@@ -122,7 +123,7 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	if o.DataDir == "" {
 		return errors.New("store: neither a data directory nor etcd endpoints given")
 	}
-	s.dataDir = o.DataDir
+	s.dataDir, s.maxBytes = o.DataDir, embeddedTxnBytes
 	if s.maxOps == 0 {
 		s.maxOps = embeddedTxnOps
 	}
@@ -162,6 +163,12 @@ func (s *Store) prepare(ctx context.Context) error {
 	}
 	if err := s.checkKey(ctx); err != nil {
 		return s.outage(err)
+	}
+	if s.maxOps == 0 {
+		var err error
+		if s.maxOps, err = acceptedOps(ctx, s.client, s.prefix); err != nil {
+			return s.outage(err)
+		}
 	}
 	tables, rev, err := s.load(ctx)
 	if err != nil {

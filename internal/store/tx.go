@@ -60,12 +60,18 @@ type layer struct {
 	writes map[objectKey]*state
 	claims map[string]string // unique keys, to the id that holds them now; "" when freed
 	moved  map[string]bool   // version keys of lists whose membership changes
+	frees  bool              // it is on the way to space being freed
 }
 
 func newLayer() *layer {
-	return &layer{map[objectKey]read{}, map[string]bool{}, map[string]int64{},
-		map[objectKey]*state{}, map[string]string{}, map[string]bool{}}
+	return &layer{reads: map[objectKey]read{}, free: map[string]bool{}, lists: map[string]int64{},
+		writes: map[objectKey]*state{}, claims: map[string]string{}, moved: map[string]bool{}}
 }
+
+// Frees says that the transaction begins what frees space, so that it may use
+// some of what must otherwise stay free on the disk. One that deletes an object,
+// and one of a leader's, who works on what was accepted before, may anyway.
+func (t *Tx) Frees() { t.own.frees = true }
 
 // absorb adds what l has read to b and, if it is to be committed, what it has written.
 func (b *layer) absorb(l *layer, commit bool) {
@@ -80,6 +86,7 @@ func (b *layer) absorb(l *layer, commit bool) {
 		maps.Copy(b.writes, l.writes)
 		maps.Copy(b.claims, l.claims)
 		maps.Copy(b.moved, l.moved)
+		b.frees = b.frees || l.frees
 	}
 }
 
@@ -280,6 +287,9 @@ func (t *Tx) set(sch *schema, id string, st *state) error {
 	old, err := t.current(sch, id)
 	if err != nil {
 		return err
+	}
+	if st == nil {
+		t.own.frees = true
 	}
 	was, is := old, st
 	if was == nil {

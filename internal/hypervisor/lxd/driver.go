@@ -17,7 +17,7 @@ import (
 	"github.com/pleiad/pleiad/internal/model"
 )
 
-// Deadlines of calls whose caller set none.
+// Deadlines of calls; the caller's is kept if it is earlier.
 const (
 	queryTimeout  = 30 * time.Second
 	changeTimeout = 2 * time.Minute
@@ -51,10 +51,7 @@ func (d *Driver) Close() error {
 // call runs f with a client whose requests all end with the context, and explains its error.
 // what completes "host X did not …".
 func (d *Driver) call(ctx context.Context, what string, timeout time.Duration, f func(context.Context, client) error) error {
-	own, cancel := ctx, context.CancelFunc(func() {})
-	if _, ok := ctx.Deadline(); !ok {
-		own, cancel = context.WithTimeout(ctx, timeout)
-	}
+	own, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	// The client keeps its context for good, so each call has one of its own; the connections are in d.http.
 	c, err := incus.ConnectIncusHTTPWithContext(own, &incus.ConnectionArgs{SkipGetServer: true, SkipGetEvents: true}, d.http)

@@ -20,8 +20,9 @@ const (
 
 var poolPattern = regexp.MustCompile(`^[a-z]([a-z0-9-]*[a-z0-9])?$`)
 
-// Validate refuses a spec that cannot be built, naming field and limit.
-// CheckRanges has to be called too, once the subnet is known.
+// Validate refuses a spec that cannot be built, naming field and limit. That the
+// ranges stay clear of the nodes' subnet, which a kind does not choose, is checked
+// by who does.
 func (k Kind) Validate(c *model.Cluster, image *model.NodeImage) error {
 	if err := validateCounts(c); err != nil {
 		return err
@@ -135,21 +136,10 @@ func parseRange(field, s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// CheckRanges refuses ranges of node, pod and service addresses that overlap:
-// kube-proxy and the pod network would send packets for one into the other. The
-// zero Prefix stands for a range that is not known and is not looked at.
-func CheckRanges(node, pod, service netip.Prefix) error {
-	if err := overlap("the nodes' subnet", node, "podCidr", pod); err != nil {
-		return err
-	}
-	if err := overlap("the nodes' subnet", node, "serviceCidr", service); err != nil {
-		return err
-	}
-	return overlap("podCidr", pod, "serviceCidr", service)
-}
-
+// overlap refuses two ranges that have addresses in common: kube-proxy and the
+// pod network would send packets for one into the other.
 func overlap(nameA string, a netip.Prefix, nameB string, b netip.Prefix) error {
-	if !a.IsValid() || !b.IsValid() || !a.Overlaps(b) {
+	if !a.Overlaps(b) {
 		return nil
 	}
 	return model.Errorf(model.CodeInvalidNetworkConfig, "%s %s and %s %s overlap", nameA, a, nameB, b).

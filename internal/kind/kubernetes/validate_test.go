@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"errors"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -100,29 +99,6 @@ func workers(c *model.Cluster, n int) { c.WorkerCount, c.Pools[0].Count = n, n }
 
 func control(n int) func(*model.Cluster, *model.NodeImage) {
 	return func(c *model.Cluster, _ *model.NodeImage) { c.ControlPlane.Count = n }
-}
-
-func TestCheckRanges(t *testing.T) {
-	p := func(s string) netip.Prefix {
-		if s == "" {
-			return netip.Prefix{}
-		}
-		return netip.MustParsePrefix(s)
-	}
-	tests := []struct{ node, pod, service, says string }{
-		{"100.64.10.0/24", "10.244.0.0/16", "10.96.0.0/12", ""},
-		{"", "10.244.0.0/16", "10.96.0.0/12", ""},
-		{"10.244.7.0/24", "10.244.0.0/16", "10.96.0.0/12", "the nodes' subnet 10.244.7.0/24 and podCidr 10.244.0.0/16 overlap"},
-		{"10.100.0.0/24", "10.244.0.0/16", "10.96.0.0/12", "the nodes' subnet 10.100.0.0/24 and serviceCidr 10.96.0.0/12 overlap"},
-		{"10.0.0.0/8", "172.16.0.0/16", "10.96.0.0/12", "the nodes' subnet 10.0.0.0/8 and serviceCidr 10.96.0.0/12 overlap"},
-		{"100.64.10.0/24", "10.96.0.0/16", "10.96.0.0/12", "podCidr 10.96.0.0/16 and serviceCidr 10.96.0.0/12 overlap"},
-	}
-	for _, tt := range tests {
-		err := CheckRanges(p(tt.node), p(tt.pod), p(tt.service))
-		if (err == nil) != (tt.says == "") || (err != nil && !strings.Contains(err.Error(), tt.says)) {
-			t.Errorf("%v: got %v", tt, err)
-		}
-	}
 }
 
 func TestDefault(t *testing.T) {
