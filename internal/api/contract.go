@@ -39,6 +39,7 @@ type Operations interface {
 	EnableClusterType(ctx context.Context, spec model.ClusterConfigurationSpec) (*model.Task, error)
 	DisableClusterType(ctx context.Context, spec model.ClusterConfigurationSpec) (*model.Task, error)
 	CreateCluster(ctx context.Context, projectID string, spec model.ClusterCreateSpec) (*model.Task, error)
+	ResizeCluster(ctx context.Context, id string, op model.ClusterResizeOperation) (*model.Task, error)
 	DeleteCluster(ctx context.Context, id string) (*model.Task, error)
 	// Access returns a file with which a user reaches a cluster, e.g.
 	// "kubeconfig"; an error while the cluster cannot be reached yet.
@@ -87,6 +88,7 @@ type Sources struct {
 	Zones           Source[model.Zone]
 	Hosts           Source[model.Host]
 	Datastores      Source[model.Datastore]
+	Orphans         Source[model.Orphan]
 	Subnets         Source[model.Subnet]
 	Deployments     Source[model.Deployment]
 	VMs             Source[model.VM]
@@ -102,6 +104,8 @@ type Principal struct {
 	Groups []string
 	// Admin may do everything.
 	Admin bool
+	// Expires is when the token ends that the request came with.
+	Expires time.Time
 }
 
 // Authenticator knows tokens.
@@ -110,7 +114,8 @@ type Authenticator interface {
 	// code InvalidAuthToken or ExpiredAuthToken for one that is not good.
 	Authenticate(ctx context.Context, token string) (Principal, error)
 	// IssueToken makes an access token for spec.Subject, which is never empty.
-	// That the caller may have it has been checked.
+	// That the caller may have it has been checked. One for the caller's own
+	// subject ends with caller.Expires at the latest.
 	IssueToken(ctx context.Context, caller Principal, spec model.TokenCreateSpec) (model.Token, error)
 }
 

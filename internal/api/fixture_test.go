@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -154,6 +155,10 @@ func (o *operations) DisableClusterType(_ context.Context, s model.ClusterConfig
 func (o *operations) CreateCluster(_ context.Context, id string, s model.ClusterCreateSpec) (*model.Task, error) {
 	return o.did("CreateCluster " + id + " " + s.Name)
 }
+func (o *operations) ResizeCluster(_ context.Context, id string, op model.ClusterResizeOperation) (*model.Task, error) {
+	return o.did(fmt.Sprintf("ResizeCluster %s %d", id, *op.NewWorkerCount))
+}
+
 func (o *operations) DeleteCluster(_ context.Context, id string) (*model.Task, error) {
 	return o.did("DeleteCluster " + id)
 }
@@ -293,6 +298,7 @@ func newConfig(ops *operations, node *agents, log io.Writer, stop chan struct{})
 			Zones:           single(zones, model.Zone{}),
 			Hosts:           single(hosts, model.Host{}),
 			Datastores:      single(datastores, model.Datastore{Meta: model.Meta{Tags: []string{"fast"}}}),
+			Orphans:         single(orphans, model.Orphan{HostID: "host"}),
 			Subnets:         single(subnets, model.Subnet{}),
 			Deployments:     single(deployments, model.Deployment{ClusterConfigurations: []model.ClusterConfiguration{{}}}),
 			VMs:             vmSource,

@@ -128,6 +128,14 @@ var datastores = noun[model.Datastore]{
 	},
 }
 
+var orphans = noun[model.Orphan]{
+	kind: "orphan", path: "/v1/orphans", notFound: model.CodeOrphanNotFound,
+	head: func(v *model.Orphan) head { return headOf(&v.Meta) },
+	fields: map[string]func(*model.Orphan) []string{
+		"hostId": func(v *model.Orphan) []string { return one(v.HostID) },
+	},
+}
+
 var subnets = noun[model.Subnet]{
 	kind: "subnet", path: "/v1/subnets", notFound: model.CodeNetworkNotFound,
 	head: func(v *model.Subnet) head { return headOf(&v.Meta) },

@@ -84,6 +84,11 @@ func TestHealth(t *testing.T) {
 	if r.StatusCode != http.StatusServiceUnavailable || strings.Contains(r.text, "100.64") {
 		t.Errorf("%d %q", r.StatusCode, r.text)
 	}
+	f.api.Healthy = func(context.Context) error { return model.Errorf("StoreUnavailable", "etcd at 100.64.0.1 is gone") }
+	r = f.do("GET", "/healthz", "", nil)
+	if want := "{\"status\":\"error\",\"code\":\"StoreUnavailable\"}\n"; r.StatusCode != http.StatusServiceUnavailable || r.text != want {
+		t.Errorf("%d %q, want %q", r.StatusCode, r.text, want)
+	}
 }
 
 // No body of a request makes the server fail, or is accepted if it isn't JSON.

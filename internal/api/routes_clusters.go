@@ -11,6 +11,7 @@ func (s *server) clusterRoutes() {
 	listIn(s, op("listClusters", "GET /v1/projects/{id}/clusters", Authenticated, tag, "List a project's clusters"), s.projects, "projectId", s.clusters, "name")
 	createIn(s, op("createCluster", "POST /v1/projects/{id}/clusters", Admin, tag, "Create a cluster"), s.projects, s.Operations.CreateCluster)
 	get(s, op("getCluster", "GET /v1/clusters/{id}", Authenticated, tag, "Show a cluster"), s.clusters)
+	createIn(s, op("resizeCluster", "POST /v1/clusters/{id}/resize", Admin, tag, "Change the number of a cluster's workers"), s.clusters, s.Operations.ResizeCluster)
 	act(s, op("deleteCluster", "DELETE /v1/clusters/{id}", Admin, tag, "Delete a cluster, whatever its state"), s.clusters, s.Operations.DeleteCluster)
 	listIn(s, op("listClusterVMs", "GET /v1/clusters/{id}/vms", Authenticated, tag, "List a cluster's nodes"), s.clusters, "clusterId", s.vms)
 	listIn(s, op("listClusterTasks", "GET /v1/clusters/{id}/tasks", Authenticated, tag, "List a cluster's tasks"), s.clusters, "entityId", s.tasks, "state")

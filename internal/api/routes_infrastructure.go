@@ -32,6 +32,10 @@ func (s *server) infrastructureRoutes() {
 	list(s, op("listDatastores", "GET /v1/datastores", Admin, tag, "List datastores"), s.datastores, "tag")
 	get(s, op("getDatastore", "GET /v1/datastores/{id}", Admin, tag, "Show a datastore"), s.datastores)
 
+	tag = "orphans"
+	list(s, op("listOrphans", "GET /v1/orphans", Admin, tag, "List VMs that are left on hosts"), s.orphans, "hostId")
+	get(s, op("getOrphan", "GET /v1/orphans/{id}", Admin, tag, "Show an orphan"), s.orphans)
+
 	tag = "subnets"
 	list(s, op("listSubnets", "GET /v1/subnets", Authenticated, tag, "List subnets"), s.subnets, "name")
 	create(s, op("createSubnet", "POST /v1/subnets", Admin, tag, "Create a subnet"), s.Operations.CreateSubnet)

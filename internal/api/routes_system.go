@@ -54,18 +54,19 @@ func (s *server) createToken(ctx context.Context, in *bodied[model.TokenCreateSp
 
 // health is what /healthz answers.
 type health struct {
-	Status string `json:"status"`
+	Status string     `json:"status"`
+	Code   model.Code `json:"code,omitempty"`
 }
 
-// healthz tells load balancers whether to send requests here. What is wrong is
-// in the log and in /v1/status: this route is public.
+// healthz tells load balancers whether to send requests here. The code is all
+// it says of what is wrong, the rest is in the log: this route is public.
 func (s *server) healthz(w http.ResponseWriter, r *http.Request) {
 	if s.Healthy != nil {
 		if err := s.Healthy(r.Context()); err != nil {
 			s.log.WarnContext(r.Context(), "not healthy", "error", err)
-			writeJSON(w, http.StatusServiceUnavailable, health{"error"})
+			writeJSON(w, http.StatusServiceUnavailable, health{"error", model.AsError(err).Code})
 			return
 		}
 	}
-	writeJSON(w, http.StatusOK, health{"ok"})
+	writeJSON(w, http.StatusOK, health{Status: "ok"})
 }

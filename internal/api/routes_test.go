@@ -64,6 +64,8 @@ var table = []struct {
 	{"GET /v1/hosts/{id}/tasks", Admin, "/v1/hosts/host/tasks", ""},
 	{"GET /v1/datastores", Admin, "", ""},
 	{"GET /v1/datastores/{id}", Admin, "/v1/datastores/datastore", ""},
+	{"GET /v1/orphans", Admin, "", ""},
+	{"GET /v1/orphans/{id}", Admin, "/v1/orphans/orphan", ""},
 	{"GET /v1/subnets", Authenticated, "", ""},
 	{"POST /v1/subnets", Admin, "", `{"name":"a","portGroups":["br0"]}`},
 	{"GET /v1/subnets/{id}", Authenticated, "/v1/subnets/subnet", ""},
@@ -82,6 +84,7 @@ var table = []struct {
 	{"GET /v1/projects/{id}/clusters", Authenticated, "/v1/projects/project/clusters", ""},
 	{"POST /v1/projects/{id}/clusters", Admin, "/v1/projects/project/clusters", `{"name":"a","type":"KUBERNETES"}`},
 	{"GET /v1/clusters/{id}", Authenticated, "/v1/clusters/cluster", ""},
+	{"POST /v1/clusters/{id}/resize", Admin, "/v1/clusters/cluster/resize", `{"newWorkerCount":3}`},
 	{"DELETE /v1/clusters/{id}", Admin, "/v1/clusters/cluster", ""},
 	{"GET /v1/clusters/{id}/vms", Authenticated, "/v1/clusters/cluster/vms", ""},
 	{"GET /v1/clusters/{id}/tasks", Authenticated, "/v1/clusters/cluster/tasks", ""},
@@ -207,6 +210,7 @@ func TestMutations(t *testing.T) {
 		"POST /v1/deployments/{id}/disable_cluster_type": "DisableClusterType KUBERNETES",
 		"POST /v1/projects/{id}/clusters":                "CreateCluster project a",
 		"DELETE /v1/clusters/{id}":                       "DeleteCluster cluster",
+		"POST /v1/clusters/{id}/resize":                  "ResizeCluster cluster 3",
 	}
 	for _, row := range table {
 		method, path, _ := strings.Cut(row.pattern, " ")
@@ -241,7 +245,7 @@ func TestUnknownIDs(t *testing.T) {
 	codes := map[string]model.Code{
 		"tenants": model.CodeTenantNotFound, "resource-tickets": model.CodeResourceTicketNotFound, "projects": model.CodeProjectNotFound,
 		"flavors": model.CodeFlavorNotFound, "images": model.CodeImageNotFound, "availabilityzones": model.CodeAvailabilityZoneNotFound,
-		"hosts": model.CodeHostNotFound, "datastores": model.CodeDatastoreNotFound, "subnets": model.CodeNetworkNotFound,
+		"hosts": model.CodeHostNotFound, "datastores": model.CodeDatastoreNotFound, "orphans": model.CodeOrphanNotFound, "subnets": model.CodeNetworkNotFound,
 		"deployments": model.CodeDeploymentNotFound, "clusters": model.CodeClusterNotFound, "vms": model.CodeVMNotFound, "tasks": model.CodeTaskNotFound,
 	}
 	for _, row := range table {

@@ -28,6 +28,7 @@ type views struct {
 	zones       view[model.Zone]
 	hosts       view[model.Host]
 	datastores  view[model.Datastore]
+	orphans     view[model.Orphan]
 	subnets     view[model.Subnet]
 	deployments view[model.Deployment]
 	vms         view[model.VM]
@@ -45,6 +46,7 @@ func newViews(s Sources) views {
 		zones:       view[model.Zone]{zones, s.Zones},
 		hosts:       view[model.Host]{hosts, s.Hosts},
 		datastores:  view[model.Datastore]{datastores, s.Datastores},
+		orphans:     view[model.Orphan]{orphans, s.Orphans},
 		subnets:     view[model.Subnet]{subnets, s.Subnets},
 		deployments: view[model.Deployment]{deployments, s.Deployments},
 		vms:         view[model.VM]{vms, s.VMs},

@@ -110,7 +110,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 unknown command.`,
 
 	root.AddCommand(
 		targetCommand(s), authCommand(s), systemCommand(s), deploymentCommand(s),
-		zoneCommand(s), hostCommand(s), datastoreCommand(s), subnetCommand(s),
+		zoneCommand(s), hostCommand(s), datastoreCommand(s), orphanCommand(s), subnetCommand(s),
 		imageCommand(s), flavorCommand(s),
 		tenantCommand(s), ticketCommand(s), projectCommand(s),
 		vmCommand(s), clusterCommand(s), taskCommand(s), versionCommand(s),

@@ -45,7 +45,7 @@ var clusterTypes = cobra.FixedCompletions([]string{
 func clusterCommand(s *session) *cobra.Command {
 	listVMs := vmsOf(s, clusters, "list-vms", (*client.Client).ClusterVMs)
 	listVMs.Aliases = []string{"list_vms"}
-	return clusters.command(s, clusterCreate(s), clusterShow(s), listVMs, clusterKubeconfig(s))
+	return clusters.command(s, clusterCreate(s), clusterShow(s), listVMs, clusterResize(s), clusterKubeconfig(s))
 }
 
 // shownCluster is a cluster with its VMs, in one document.
@@ -177,6 +177,47 @@ func clusterCreate(s *session) *cobra.Command {
 	for _, flavor := range []string{"vm-flavor", "disk-flavor", "master-vm-flavor", "worker-vm-flavor"} {
 		must(c.RegisterFlagCompletionFunc(flavor, flagValues(flavors, s)))
 	}
+	return c
+}
+
+func clusterResize(s *session) *cobra.Command {
+	var noWait bool
+	var op model.ClusterResizeOperation
+	c := &cobra.Command{
+		Use: "resize ID|NAME COUNT", Short: "Change the number of a cluster's workers and wait until they are ready", Args: args(2, 2),
+		ValidArgsFunction: clusters.complete(s),
+		RunE: s.run(func(ctx context.Context, api *client.Client, args []string) error {
+			workers, err := strconv.Atoi(args[1])
+			if err != nil || workers < 0 {
+				return usagef("the number of workers must be 0 or more (was %q)", args[1])
+			}
+			found, err := clusters.find(ctx, s, args[0])
+			if err != nil {
+				return err
+			}
+			if err := s.confirm("Resizing cluster %s from %d to %d workers", found.Name, found.WorkerCount, workers); err != nil {
+				return err
+			}
+			op.NewWorkerCount = &workers
+			task, err := api.ResizeCluster(ctx, found.ID, op)
+			if err != nil {
+				return err
+			}
+			if !noWait {
+				return clusters.created(ctx, s, task, found.Name)
+			}
+			if s.format != formatTable {
+				return s.printTask(*task)
+			}
+			s.say("Resizing cluster %s. Follow it with \"pleiad task monitor %s\"", found.Name, task.ID)
+			return nil
+		}),
+	}
+	s.scopeFlags(c, inProject)
+	c.Flags().Bool("wait-for-ready", false, "wait until the cluster is ready, which is done anyway")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "return as soon as the resize has begun")
+	c.Flags().StringSliceVar(&op.Nodes, "node", nil, "`ID|NAME` of a worker to take away; may be repeated")
+	c.Flags().BoolVar(&op.Force, "force", false, "take workers away without regard for disruption budgets, and with pods that nothing will make again")
 	return c
 }
 

@@ -37,6 +37,7 @@ const (
 	clusterID    = "00000000-0000-4000-8000-000000000071"
 	masterID     = "00000000-0000-4000-8000-000000000081"
 	workerID     = "00000000-0000-4000-8000-000000000082"
+	orphanID     = "00000000-0000-4000-8000-000000000085"
 	taskID       = "00000000-0000-4000-8000-000000000091"
 )
 
@@ -169,6 +170,10 @@ func (s *testServer) sources() api.Sources {
 		Hosts: newShelf(func(v *model.Host) string { return v.ID }, model.Host{
 			Meta: meta(hostID, ""), Address: "unix:/run/lxd.socket", Driver: "lxd", UsageTags: []string{"CLOUD"}, State: model.HostReady}),
 		Datastores: newShelf(func(v *model.Datastore) string { return v.ID }),
+		Orphans: newShelf(func(v *model.Orphan) string { return v.ID }, model.Orphan{
+			Meta: meta(orphanID, "demo-worker-0"), HostID: hostID, Host: "100.64.7.12:8443", Cause: model.OrphanNotDeleted,
+			Since: 1_800_000_000_000, RemoveAfter: 1_800_000_000_000,
+			Error: model.Errorf(model.CodeHostUnreachable, "host 100.64.7.12:8443 does not answer")}),
 		Subnets: newShelf(func(v *model.Subnet) string { return v.ID }, model.Subnet{
 			Meta: meta(subnetID, "nodes"), State: model.StateReady, PortGroups: []string{"br0"}, CIDR: "100.64.10.0/24"}),
 		Deployments: newShelf(func(v *model.Deployment) string { return v.ID }, model.Deployment{Meta: meta(deploymentID, ""), State: model.StateReady}),
@@ -285,6 +290,13 @@ func (s *testServer) CreateCluster(_ context.Context, _ string, spec model.Clust
 		s.tasks.put(events[len(events)-1])
 	}
 	return &events[0], nil
+}
+
+func (s *testServer) ResizeCluster(_ context.Context, id string, op model.ClusterResizeOperation) (*model.Task, error) {
+	if *op.NewWorkerCount != 4 {
+		return nil, model.Errorf(model.CodeInvalidEntity, "the session asks for 4 workers")
+	}
+	return doneTask("RESIZE_CLUSTER", "cluster", id), nil
 }
 
 func (s *testServer) DeleteCluster(_ context.Context, id string) (*model.Task, error) {

@@ -22,6 +22,11 @@ func (c *Client) CreateCluster(ctx context.Context, projectID string, spec model
 	return c.create(ctx, at("projects", projectID, "clusters"), spec)
 }
 
+// ResizeCluster changes the number of a cluster's workers.
+func (c *Client) ResizeCluster(ctx context.Context, id string, op model.ClusterResizeOperation) (*model.Task, error) {
+	return c.create(ctx, at("clusters", id, "resize"), op)
+}
+
 // DeleteCluster deletes a cluster, whatever its state.
 func (c *Client) DeleteCluster(ctx context.Context, id string) (*model.Task, error) {
 	return c.remove(ctx, at("clusters", id))

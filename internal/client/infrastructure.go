@@ -96,6 +96,16 @@ func (c *Client) Datastore(ctx context.Context, id string) (*model.Datastore, er
 	return get[model.Datastore](ctx, c, at("datastores", id))
 }
 
+// Orphans lists VMs of ours that are left on hosts.
+func (c *Client) Orphans(ctx context.Context) ([]model.Orphan, error) {
+	return all[model.Orphan](ctx, c, at("orphans"))
+}
+
+// Orphan returns an orphan.
+func (c *Client) Orphan(ctx context.Context, id string) (*model.Orphan, error) {
+	return get[model.Orphan](ctx, c, at("orphans", id))
+}
+
 // Subnets lists subnets.
 func (c *Client) Subnets(ctx context.Context) ([]model.Subnet, error) {
 	return all[model.Subnet](ctx, c, at("subnets"))

@@ -16,7 +16,8 @@ import (
 	"github.com/pleiad/pleiad/internal/store"
 )
 
-// dump is every object of every collection but tasks, as JSON by collection and id.
+// dump is every object of every collection but tasks, as JSON by collection and
+// id, without what was measured of hosts and when.
 func (w *world) dump() map[string]string {
 	w.t.Helper()
 	all := map[string]string{}
@@ -30,6 +31,7 @@ func (w *world) dump() map[string]string {
 	add(w, all, "datastores", store.Datastores, func(v *model.Datastore) string { return v.ID })
 	add(w, all, "subnets", store.Subnets, func(v *model.Subnet) string { return v.ID })
 	add(w, all, "vms", store.VMs, func(v *model.VM) string { return v.ID })
+	add(w, all, "orphans", store.Orphans, func(v *model.Orphan) string { return v.ID })
 	add(w, all, "clusters", store.Clusters, func(v *model.Cluster) string { return v.ID })
 	add(w, all, "deployments", store.Deployments, func(v *model.Deployment) string { return v.ID })
 	add(w, all, "secrets", store.Secrets, func(v *model.Secret) string { return v.ID })
@@ -46,12 +48,28 @@ func add[T any](w *world, all map[string]string, name string, c *store.Collectio
 		w.t.Fatal(err)
 	}
 	for _, v := range items {
+		if h, ok := any(v).(*model.Host); ok {
+			v = any(unmeasured(h)).(*T)
+		}
 		b, err := json.Marshal(v)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		all[name+"/"+id(v)] = string(b)
 	}
+}
+
+func unmeasured(h *model.Host) *model.Host {
+	out := *h
+	out.Conditions = slices.Clone(h.Conditions)
+	for i := range out.Conditions {
+		out.Conditions[i].Time = 0
+	}
+	out.Facts.Datastores = slices.Clone(h.Facts.Datastores)
+	for i := range out.Facts.Datastores {
+		out.Facts.Datastores[i].Free = 0
+	}
+	return &out
 }
 
 // same checks that two dumps are equal.
@@ -91,6 +109,32 @@ func (w *world) audit() {
 			}
 		}
 
+		// Tickets: what the projects may use is what they took.
+		taken := map[string]quota.Set{}
+		for _, t := range listed(w, tx, store.ResourceTickets) {
+			taken[t.ID] = parse(w, t.Limits).Zero()
+		}
+		for _, p := range listed(w, tx, store.Projects) {
+			sum, err := taken[p.ResourceTicket.TenantTicketID].Add(parse(w, p.ResourceTicket.Limits))
+			if err != nil {
+				return err
+			}
+			taken[p.ResourceTicket.TenantTicketID] = sum
+		}
+		for _, t := range listed(w, tx, store.ResourceTickets) {
+			if got := parse(w, t.Usage); !equal(got, taken[t.ID]) {
+				wrong = append(wrong, "ticket "+t.Name+" has given "+got.String()+", its projects have "+taken[t.ID].String())
+			}
+		}
+
+		// What orphans have stays theirs until they are gone.
+		holders := slices.Clone(vms)
+		for _, o := range listed(w, tx, store.Orphans) {
+			if o.VM != nil {
+				holders = append(holders, o.VM)
+			}
+		}
+
 		// Hosts: what the VMs took is what the ledger has.
 		ledgers := map[string]*model.HostUsage{}
 		for _, u := range listed(w, tx, hostUsages) {
@@ -98,7 +142,7 @@ func (w *world) audit() {
 		}
 		for _, h := range listed(w, tx, store.Hosts) {
 			sum := &model.HostUsage{HostID: h.ID}
-			for _, v := range vms {
+			for _, v := range holders {
 				if v.HostID == h.ID {
 					sum.Used, sum.Nodes = sum.Used.Add(v.Reserved), sum.Nodes+1
 					if sum.Datastores == nil {
@@ -120,7 +164,7 @@ func (w *world) audit() {
 		}
 
 		// Addresses: each VM's is leased, to it alone.
-		for _, v := range vms {
+		for _, v := range holders {
 			for _, n := range v.Networks {
 				want = append(want, n.SubnetID+","+n.IPAddress+" "+v.ID)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/pleiad/pleiad/internal/model"
 	"github.com/pleiad/pleiad/internal/quota"
@@ -81,6 +82,9 @@ func (c *Controller) CreateSubnet(ctx context.Context, spec model.SubnetCreateSp
 	}
 	task := c.completedTask("CREATE_NETWORK", model.Entity{ID: s.ID, Kind: "subnet"})
 	return task, c.update(ctx, func(tx *store.Tx) error {
+		if err := c.checkApart(tx, s); err != nil {
+			return err
+		}
 		n, err := store.Subnets.Count(tx, store.Query{Index: "default", Value: "true"})
 		if err != nil {
 			return err
@@ -95,6 +99,9 @@ func (c *Controller) CreateSubnet(ctx context.Context, spec model.SubnetCreateSp
 func checkSubnet(s *model.SubnetCreateSpec) error {
 	bad := func(field, format string, args ...any) error {
 		return model.Errorf(model.CodeInvalidNetworkConfig, "%s "+format, append([]any{field}, args...)...)
+	}
+	if len(s.PortGroups) == 0 {
+		return bad("portGroups", "must name at least one network of the hosts")
 	}
 	for i, p := range s.PortGroups {
 		if p == "" || len(p) > 255 {
@@ -121,6 +128,9 @@ func checkSubnet(s *model.SubnetCreateSpec) error {
 		if err != nil || !p.Contains(a) {
 			return a, bad(field, "must be an address in %s (was %q)", p, clip(v))
 		}
+		if a == p.Addr() || a == lastAddr(p) {
+			return a, bad(field, "must not be the network's own or its broadcast address (was %s, in %s)", a, p)
+		}
 		return a, nil
 	}
 	if s.Gateway != "" {
@@ -144,6 +154,35 @@ func checkSubnet(s *model.SubnetCreateSpec) error {
 	}
 	if end.Less(start) {
 		return bad("highIpStatic", "must not be before lowIpStatic (%s to %s)", start, end)
+	}
+	return nil
+}
+
+// checkApart refuses a subnet that would give out addresses which another gives
+// out on the same network: two nodes would have one.
+func (c *Controller) checkApart(tx *store.Tx, s *model.Subnet) error {
+	if s.CIDR == "" {
+		return nil
+	}
+	// The transaction depends on which subnets there are, not on all they hold:
+	// neither their ranges nor their port groups change.
+	if _, err := store.Subnets.Count(tx, store.Query{}); err != nil {
+		return err
+	}
+	others, _, err := store.Subnets.List(c.Store, store.Query{})
+	if err != nil {
+		return err
+	}
+	start, end := netip.MustParseAddr(s.RangeStart), netip.MustParseAddr(s.RangeEnd)
+	for _, o := range others {
+		i := slices.IndexFunc(s.PortGroups, func(p string) bool { return slices.Contains(o.PortGroups, p) })
+		if i < 0 || o.CIDR == "" || end.Less(netip.MustParseAddr(o.RangeStart)) || netip.MustParseAddr(o.RangeEnd).Less(start) {
+			continue
+		}
+		return model.Errorf(model.CodeInvalidNetworkConfig,
+			"lowIpStatic to highIpStatic (%s to %s) has addresses that subnet %s (%s to %s) gives out on port group %s",
+			start, end, o.Name, o.RangeStart, o.RangeEnd, s.PortGroups[i]).
+			With("id", o.ID).Do("give the subnet another range, or other port groups")
 	}
 	return nil
 }

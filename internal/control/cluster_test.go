@@ -22,7 +22,7 @@ func TestClusterFromNothingAndBack(t *testing.T) {
 	ctx := context.Background()
 
 	created := w.finished(s.CreateCluster(ctx, w.project, clusterSpec("demo", 2)))
-	checkTask(t, created, append([]string{stepReserve, stepCreateVMs}, kubernetes.Kind{}.Steps(nil)...))
+	checkTask(t, created, append([]string{stepReserve, stepCreateVMs}, kubernetes.Kind{}.Steps(&model.Cluster{})...))
 	cl := w.cluster(created.Entity.ID)
 	if cl.State != model.ClusterReady || cl.TaskID != "" || cl.ErrorReason != "" || cl.Endpoint == "" ||
 		cl.ExtendedProperties["cluster_version"] != version {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pleiad/pleiad/internal/hypervisor/sim"
 	"github.com/pleiad/pleiad/internal/model"
+	"github.com/pleiad/pleiad/internal/store"
 )
 
 // Many ask at once for what a few can get: exactly those get it, the others are
@@ -113,4 +114,42 @@ func TestLeadIsHandedOver(t *testing.T) {
 	w.done(task, nil)
 	w.serve(nil) // b is stopped by hand
 	w.audit()
+}
+
+// A cluster may have as many workers as the API allows; one that is too large
+// for the store's etcd is refused with what to do, and leaves nothing.
+func TestLargestCluster(t *testing.T) {
+	for name, c := range map[string]struct {
+		maxOps int
+		fits   bool
+	}{"embedded": {0, true}, "etcd as it is by default": {128, false}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(w *world) { w.opts.MaxTxnOps = c.maxOps })
+			s := w.start()
+			var hosts []string
+			for i := range 17 {
+				hosts = append(hosts, fmt.Sprintf("h%d", i))
+			}
+			w.setUp(s, memory(2000), hosts...)
+			w.stop() // a thousand nodes need not boot
+			before := w.dump()
+			spec := clusterSpec("demo", model.MaxWorkers)
+			spec.PodCIDR = "10.16.0.0/14" // a /24 for each node
+			task, err := w.controller("b").CreateCluster(context.Background(), w.project, spec)
+			if c.fits {
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.audit()
+				if n, err := store.VMs.Count(w.store, store.Query{Index: "clusterId", Value: task.Entity.ID}); err != nil || n != 1+model.MaxWorkers {
+					t.Errorf("%d nodes, %v", n, err)
+				}
+				return
+			}
+			if e := refused(t, err, model.CodeInsufficientCapacity); e.Data["nodes"] != "1001" || e.Action == "" {
+				t.Errorf("%+v", e)
+			}
+			same(t, before, w.dump())
+		})
+	}
 }

@@ -28,8 +28,8 @@ type Config struct {
 	Logger  *slog.Logger
 	// Clock is the time; nil means time.Now.
 	Clock func() time.Time
-	// Workers is how many objects are reconciled at once; 0 means 32. They wait
-	// for hosts most of the time, so it is not a matter of cores.
+	// Workers is how many objects of each noun are reconciled at once; 0 means 32.
+	// They wait for hosts most of the time, so it is not a matter of cores.
 	Workers int
 }
 

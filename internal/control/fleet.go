@@ -78,9 +78,19 @@ func (c *Controller) setFleetHost(id string) {
 		ID: id, Zone: h.AvailabilityZone, Tags: h.UsageTags, State: h.State,
 		Architecture: h.Facts.Architecture, Formats: formats[h.Driver], Networks: h.Facts.Networks,
 		Capacity: h.Facts.Capacity, Used: u.Used, VMs: u.Nodes,
+		Silent: slices.ContainsFunc(h.Conditions, func(c model.Condition) bool {
+			return c.Type == conditionReachable && c.Status == "False"
+		}),
 	}
 	for _, d := range h.Facts.Datastores {
-		p.Datastores = append(p.Datastores, placement.Datastore{Name: d.Name, Capacity: d.Capacity, Used: u.Datastores[d.Name]})
+		// What is not ours fills a datastore, too: no more can be reserved than is
+		// free. Part of what is reserved is written already, and so counted twice;
+		// that errs on the safe side, and where space is given out as it is written
+		// free is more than what is not reserved.
+		used := u.Datastores[d.Name]
+		p.Datastores = append(p.Datastores, placement.Datastore{
+			Name: d.Name, Capacity: min(d.Capacity, used+d.Free), Used: used,
+		})
 	}
 	if limit, ok := h.Facts.Limits[inotifyLimit]; ok {
 		p.MaxVMs, p.Limit = max(1, int(limit/inotifyPerNode)), inotifyLimit

@@ -21,31 +21,63 @@ type hostPool struct {
 type session struct {
 	life   context.Context
 	end    context.CancelFunc
-	mu     sync.Mutex // held while connecting
+	turn   chan struct{} // holds one token, taken while driver is set or used to connect
 	driver hypervisor.Driver
 }
 
-// connecting returns ctx, cut short by the session's end.
-func (s *session) connecting(ctx context.Context) (context.Context, context.CancelFunc) {
+// connecting waits for the session's turn and returns ctx, cut short by the
+// session's end, and what gives the turn back.
+func (s *session) connecting(ctx context.Context) (context.Context, func(), error) {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.life, cancel)
-	return ctx, func() { stop(); cancel() }
+	return ctx, func() { stop(); cancel(); s.turn <- struct{}{} }, nil
 }
 
 func newHostPool(connectors hypervisor.Connectors) *hostPool {
 	return &hostPool{connectors: connectors, sessions: map[string]*session{}}
 }
 
+// answers reports whether a host is registered and, when last asked, answered.
+func answers(h *model.Host) bool {
+	return h != nil && h.State == model.HostReady && unreachable(h) == nil
+}
+
+// unreachable is why a host did not answer when it was last asked; nil if it did.
+func unreachable(h *model.Host) *model.Error {
+	for _, cond := range h.Conditions {
+		if cond.Type == conditionReachable && cond.Reason == string(model.CodeHostUnreachable) {
+			return model.Errorf(model.CodeHostUnreachable, "%s", cond.Message)
+		}
+	}
+	return nil
+}
+
+// reach returns the session with a host that answers. One that does not is not
+// tried again by everybody who wants something of it, each with a patience of
+// minutes: the looks at the host find out when it is back, and wake who waits.
+func (c *Controller) reach(ctx context.Context, h *model.Host) (hypervisor.Driver, error) {
+	if err := unreachable(h); err != nil {
+		return nil, err
+	}
+	return c.driver(ctx, h)
+}
+
 // driver returns the session with a host, connecting if there is none.
 func (c *Controller) driver(ctx context.Context, h *model.Host) (hypervisor.Driver, error) {
 	s := c.hosts.session(h.ID)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	ctx, done, err := s.connecting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if s.driver != nil {
 		return s.driver, nil
 	}
-	ctx, cancel := s.connecting(ctx)
-	defer cancel()
 	d, _, err := c.dial(ctx, h)
 	if err != nil {
 		return nil, err
@@ -57,10 +89,11 @@ func (c *Controller) driver(ctx context.Context, h *model.Host) (hypervisor.Driv
 // connect opens a new session with a host and asks for its facts.
 func (p *hostPool) connect(ctx context.Context, c *Controller, h *model.Host) (fingerprint string, facts model.HostFacts, err error) {
 	s := p.session(h.ID)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ctx, cancel := s.connecting(ctx)
-	defer cancel()
+	ctx, done, err := s.connecting(ctx)
+	if err != nil {
+		return "", facts, err
+	}
+	defer done()
 	d, fingerprint, err := c.dial(ctx, h)
 	if err != nil {
 		return "", facts, err
@@ -95,7 +128,8 @@ func (p *hostPool) session(id string) *session {
 	defer p.mu.Unlock()
 	s := p.sessions[id]
 	if s == nil {
-		s = &session{}
+		s = &session{turn: make(chan struct{}, 1)}
+		s.turn <- struct{}{}
 		s.life, s.end = context.WithCancel(context.Background())
 		p.sessions[id] = s
 	}
@@ -124,9 +158,9 @@ func (p *hostPool) close() {
 }
 
 func (s *session) close() {
-	s.end()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.end() // whoever connects gives up
+	<-s.turn
+	defer func() { s.turn <- struct{}{} }()
 	if s.driver != nil {
 		_ = s.driver.Close() // nothing hangs on the answer to a goodbye
 		s.driver = nil

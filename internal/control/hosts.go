@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pleiad/pleiad/internal/hypervisor"
 	"github.com/pleiad/pleiad/internal/model"
 	"github.com/pleiad/pleiad/internal/store"
 )
@@ -18,8 +19,12 @@ const (
 	stepProvision = "PROVISION_HOST"
 	// factsInterval is how often a host is asked for its facts.
 	factsInterval = time.Minute
+	// returnInterval is how often one that did not answer is.
+	returnInterval = 5 * time.Second
 	// hostTimeout bounds the first contact with a host: a wrong address must be told soon.
 	hostTimeout = 15 * time.Second
+	// cleanTimeout bounds how long the deletion of a host is held up by removing our images from it.
+	cleanTimeout = 5 * time.Second
 	// conditionReachable says whether a host answered when it was last asked.
 	conditionReachable = "Reachable"
 )
@@ -92,9 +97,16 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// DeleteHost forgets a host that has no VMs.
+// DeleteHost forgets a host that has no VMs, and removes our images from it if
+// it lets us.
 func (c *Controller) DeleteHost(ctx context.Context, id string) (*model.Task, error) {
 	task := c.completedTask("DELETE_HOST", model.Entity{ID: id, Kind: "host"})
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	images, d := c.copiesOn(clean, id) // now, as the host's secret goes with it
+	if d != nil {
+		defer func() { _ = d.Close() }() // nothing hangs on the answer to a goodbye
+	}
 	err := c.updateIn(ctx, ledger, func(tx *store.Tx) error {
 		if _, err := get(tx, store.Hosts, id, model.CodeHostNotFound); err != nil {
 			return err
@@ -111,10 +123,48 @@ func (c *Controller) DeleteHost(ctx context.Context, id string) (*model.Task, er
 		})
 		return errors.Join(err, c.forgetHost(tx, id), store.Tasks.Put(tx, task))
 	})
-	if err == nil {
-		c.hosts.drop(id)
+	if err != nil {
+		return task, err
 	}
-	return task, err
+	c.hosts.drop(id)
+	for _, img := range images {
+		if err := d.DeleteImage(clean, img); err != nil {
+			c.log.Warn("a copy of an image stays on a deleted host", "host", id, "image", img, "error", err)
+		}
+	}
+	return task, nil
+}
+
+// copiesOn returns the images of which a host that may be deleted has copies, and
+// a session of its own with it; none if there is nothing to do on it, or it does
+// not answer.
+func (c *Controller) copiesOn(ctx context.Context, id string) ([]string, hypervisor.Driver) {
+	h, err := store.Hosts.Get(c.Store, id)
+	if err != nil || !answers(h) {
+		return nil, nil
+	}
+	if n, err := store.VMs.Count(c.Store, store.Query{Index: "hostId", Value: id}); err != nil || n > 0 {
+		return nil, nil
+	}
+	images, _, err := store.Images.List(c.Store, store.Query{})
+	if err != nil {
+		return nil, nil
+	}
+	var ids []string
+	for _, img := range images {
+		if hasCopy(img, id) {
+			ids = append(ids, img.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	d, _, err := c.dial(ctx, h)
+	if err != nil {
+		c.log.Warn("copies of images stay on a host that is being deleted", "host", id, "images", len(ids), "error", err)
+		return nil, nil
+	}
+	return ids, d
 }
 
 // forgetHost removes a host and all that is recorded of it.
@@ -147,6 +197,15 @@ func (c *Controller) forgetHost(tx *store.Tx, id string) error {
 			return err
 		}
 	}
+	orphans, _, err := store.Orphans.List(tx, store.Query{Index: "hostId", Value: id})
+	if err != nil {
+		return err
+	}
+	for _, o := range orphans { // they are the operator's now
+		if err := c.forgetOrphan(tx, o.ID); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		store.Hosts.Delete(tx, id),
 		ignoreNotFound(store.Secrets.Delete(tx, id)),
@@ -166,7 +225,7 @@ func (c *leader) reconcileHost(ctx context.Context, id string) (time.Duration, e
 	if h.State == model.HostCreating {
 		return factsInterval, c.provisionHost(ctx, h)
 	}
-	return factsInterval, c.refreshHost(ctx, h)
+	return c.refreshHost(ctx, h)
 }
 
 func (c *leader) provisionHost(ctx context.Context, h *model.Host) error {
@@ -180,11 +239,7 @@ func (c *leader) provisionHost(ctx context.Context, h *model.Host) error {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return err // the server is stopping; the next one goes on
 		}
-		cause := model.AsError(err)
-		if errors.Is(err, context.DeadlineExceeded) {
-			cause = model.Errorf(model.CodeHostUnreachable, "%s did not answer within %s", h.Address, hostTimeout).
-				Do("check the address, and that the hypervisor's API listens there")
-		}
+		cause := noAnswer(h, err)
 		c.log.Warn("host could not be registered", "host", h.ID, "address", h.Address, "error", err)
 		ctx := context.WithoutCancel(ctx)
 		return c.update(ctx, func(tx *store.Tx) error {
@@ -221,9 +276,18 @@ func (c *leader) provisionHost(ctx context.Context, h *model.Host) error {
 	})
 }
 
+// noAnswer is the error of a host that was asked something, with hostTimeout, in words.
+func noAnswer(h *model.Host, err error) *model.Error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return model.Errorf(model.CodeHostUnreachable, "%s did not answer within %s", h.Address, hostTimeout).
+			Do("check the address, and that the hypervisor's API listens there")
+	}
+	return model.AsError(err)
+}
+
 // refreshHost asks a host for its facts and records what changed. A host that
-// does not answer keeps its facts and gets a condition.
-func (c *leader) refreshHost(ctx context.Context, h *model.Host) error {
+// does not answer keeps its facts and gets a condition. It returns when to ask again.
+func (c *leader) refreshHost(ctx context.Context, h *model.Host) (again time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
 	defer cancel()
 	d, err := c.driver(ctx, h)
@@ -231,16 +295,18 @@ func (c *leader) refreshHost(ctx context.Context, h *model.Host) error {
 	if err == nil {
 		facts, err = d.Facts(ctx)
 	}
+	again = factsInterval
 	reachable := model.Condition{Type: conditionReachable, Status: "True", Time: c.now()}
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
-			return err
+			return 0, err
 		}
-		e := model.AsError(err)
+		e := noAnswer(h, err)
 		reachable.Status, reachable.Reason, reachable.Message = "False", string(e.Code), e.Message
 		c.hosts.drop(h.ID)
+		again = returnInterval
 	}
-	return c.update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+	return again, c.update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		h, gerr := store.Hosts.Get(tx, h.ID)
 		if gerr != nil {
 			return ignoreNotFound(gerr)
@@ -255,8 +321,8 @@ func (c *leader) refreshHost(ctx context.Context, h *model.Host) error {
 
 // setFacts records a host's facts and its datastores.
 func (c *Controller) setFacts(tx *store.Tx, h *model.Host, facts model.HostFacts) error {
-	// Free space changes all the time and says little: what counts is what VMs
-	// reserved. Recorded to a gigabyte it does not make a new revision each minute.
+	// Free space changes all the time. Rounded down to a gigabyte it never promises
+	// too much, and does not make a new revision each minute.
 	for i := range facts.Datastores {
 		facts.Datastores[i].Free = facts.Datastores[i].Free >> 30 << 30
 	}

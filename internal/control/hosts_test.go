@@ -122,7 +122,7 @@ func (w *world) hand() *leader {
 		}
 	})
 	l := &leader{Controller: w.controller("by hand"), fenced: w.store.Fenced(lead)}
-	l.queue = newQueue(l.reconcile)
+	l.queue = newQueue(l.reconcile, nouns...)
 	w.t.Cleanup(l.hosts.close)
 	return l
 }
@@ -194,13 +194,8 @@ func TestEagerImageFollowsHosts(t *testing.T) {
 	if len(failures) != 1 {
 		t.Error("nothing failed")
 	}
-	has := func(hosts int) bool {
-		img, err := store.Images.Get(w.store, id)
-		return err == nil && len(img.Hosts) == hosts && img.ReplicationProgress == "100%" && img.State == model.StateReady
-	}
-	if !has(2) {
-		t.Error("the image is not on both hosts")
-	}
+	has := func(hosts int) bool { return w.imageOn(id, hosts, "100%") }
+	await(w, store.Images, func() bool { return has(2) })
 	w.host("h3", 64*gib, nil)
 	h3 := w.done(s.CreateHost(ctx, hostSpec("h3")))
 	await(w, store.Images, func() bool { return has(3) })

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pleiad/pleiad/internal/hypervisor"
 	"github.com/pleiad/pleiad/internal/model"
@@ -16,6 +20,14 @@ import (
 const (
 	stepUpload    = "UPLOAD_IMAGE"
 	stepReplicate = "REPLICATE_IMAGE"
+)
+
+const (
+	// copiesAtOnce is how many hosts an image is copied to at the same time: more
+	// would only share this server's network.
+	copiesAtOnce = 4
+	// copyTimeout bounds the copy to one host.
+	copyTimeout = 10 * time.Minute
 )
 
 // CreateImage stores an image read from body, then has it replicated. Nothing
@@ -121,34 +133,67 @@ func (c *leader) reconcileImage(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	var failed error
+	var lacking []*model.Host
 	have, want := 0, 0
 	for _, h := range hosts {
-		if h.State != model.HostReady {
+		switch {
+		case h.State != model.HostReady:
 			continue
-		}
-		if img.Hosts[h.ID].State == model.StateReady {
-			have, want = have+1, want+1
+		case hasCopy(img, h.ID):
+			have++
+		case img.ReplicationType != "EAGER":
 			continue
-		}
-		if img.ReplicationType != "EAGER" {
-			continue
+		case answers(h): // another's return wakes the image
+			lacking = append(lacking, h)
 		}
 		want++
-		if err := c.startStep(ctx, id, "CREATE_IMAGE", stepReplicate, "copying to "+h.Address); err != nil {
-			return err
-		}
-		if err := c.copyImage(ctx, img.ID, h); err != nil {
-			failed = err
-			continue
-		}
-		have++
+	}
+	have, failed := c.copyToAll(ctx, id, lacking, have, want)
+	if ctx.Err() != nil {
+		return ctx.Err() // the server is stopping; the next one goes on
 	}
 	return errors.Join(failed, c.imageProgress(ctx, id, have, want, failed))
 }
 
+// copyToAll copies an image to hosts, a few at once, and shows how far it is. It
+// tries each once; it returns how many have the image then, and why one has not.
+func (c *leader) copyToAll(ctx context.Context, id string, lacking []*model.Host, have, want int) (int, error) {
+	if len(lacking) == 0 {
+		return have, nil
+	}
+	var mu sync.Mutex // held while telling, too: progress goes one way
+	tell := func(n int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		have += n
+		return c.startStep(ctx, id, "CREATE_IMAGE", stepReplicate, onHosts(have, want))
+	}
+	if err := tell(0); err != nil {
+		return have, err
+	}
+	var copies errgroup.Group
+	copies.SetLimit(copiesAtOnce)
+	for _, h := range lacking {
+		copies.Go(func() error {
+			err := c.copyImage(ctx, id, h)
+			if errors.Is(err, model.ErrorOf(model.CodeHostUnreachable)) {
+				c.queue.add(key{nounHost, h.ID}) // it is to be known to all who want something of it
+			}
+			if err != nil {
+				return err
+			}
+			return tell(1)
+		})
+	}
+	err := copies.Wait()
+	return have, err
+}
+
+func onHosts(have, want int) string { return fmt.Sprintf("on %d of %d hosts", have, want) }
+
 // imageProgress records how far the replication is. An image is READY once it is
-// stored: hosts that lack it get it when a VM needs it there.
+// stored: hosts that lack it get it when a VM needs it there. So its task ends
+// once each host that answers was tried; the others follow without it.
 func (c *leader) imageProgress(ctx context.Context, id string, have, want int, failed error) error {
 	return c.update(ctx, func(tx *store.Tx) error {
 		img, err := store.Images.Get(tx, id)
@@ -165,10 +210,9 @@ func (c *leader) imageProgress(ctx context.Context, id string, have, want int, f
 			return err
 		}
 		return c.stepOf(tx, id, "CREATE_IMAGE", func(t *model.Task) {
-			progress := fmt.Sprintf("on %d of %d hosts", have, want)
+			progress := onHosts(have, want)
 			if failed != nil {
-				setStep(t, stepReplicate, model.TaskStarted, progress+": "+model.AsError(failed).Message, nil, c.now())
-				return
+				progress += ": " + model.AsError(failed).Message
 			}
 			setStep(t, stepReplicate, model.TaskCompleted, progress, nil, c.now())
 			finish(t, c.now())
@@ -182,10 +226,12 @@ func (c *leader) copyImage(ctx context.Context, imageID string, h *model.Host) e
 	if err != nil {
 		return err
 	}
-	if img.Hosts[h.ID].State == model.StateReady {
+	if hasCopy(img, h.ID) {
 		return nil
 	}
-	d, err := c.driver(ctx, h)
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	d, err := c.reach(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -245,7 +291,7 @@ func (c *leader) removeImage(ctx context.Context, img *model.Image) error {
 		} else if err != nil {
 			return err
 		}
-		d, err := c.driver(ctx, h)
+		d, err := c.reach(ctx, h)
 		if err != nil {
 			return err
 		}

@@ -76,7 +76,7 @@ func (c *Controller) lead(ctx context.Context, l *store.Leadership) {
 		}
 	})
 	w := &leader{Controller: c, fenced: c.Store.Fenced(l)}
-	w.queue = newQueue(w.reconcile)
+	w.queue = newQueue(w.reconcile, nouns...)
 	w.follow(ctx, &wg)
 	w.queue.serve(ctx, c.Workers)
 	cancel()
@@ -88,11 +88,15 @@ const (
 	nounImage   = "image"
 	nounVM      = "vm"
 	nounCluster = "cluster"
+	nounTasks   = "tasks" // all of them, under one key
 )
+
+var nouns = []string{nounHost, nounImage, nounVM, nounCluster, nounTasks}
 
 // follow turns changes in the store into keys to reconcile. At its start it
 // yields everything there is: that is how work goes on after a restart.
 func (c *leader) follow(ctx context.Context, wg *sync.WaitGroup) {
+	c.queue.add(key{noun: nounTasks})
 	present := store.WatchOptions{Present: true}
 	hosts := store.Hosts.Watch(ctx, c.Store, present)
 	wg.Go(func() {
@@ -100,8 +104,9 @@ func (c *leader) follow(ctx context.Context, wg *sync.WaitGroup) {
 			if e.New == nil || e.Old == nil || e.Old.State != e.New.State {
 				c.queue.add(key{nounHost, e.ID})
 			}
-			if e.New != nil && e.New.State == model.HostReady && (e.Old == nil || e.Old.State != e.New.State) {
-				c.wakeImages() // eager images are copied to new hosts
+			if answers(e.New) != answers(e.Old) {
+				c.wakeImages()
+				c.restartVMs(e.ID)
 			}
 		}
 	})
@@ -109,7 +114,7 @@ func (c *leader) follow(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() {
 		for e := range images {
 			if e.Old == nil || (e.New != nil && e.Old.State != e.New.State) {
-				c.queue.add(key{nounImage, e.ID})
+				c.queue.restart(key{nounImage, e.ID}) // one that is to go need not be copied first
 			}
 		}
 	})
@@ -117,8 +122,14 @@ func (c *leader) follow(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() {
 		for e := range vms {
 			// What a failed attempt notes in the VM's conditions must not cut its backoff short.
-			if e.New != nil && (e.Old == nil || e.Old.State != e.New.State || e.Old.Deleting != e.New.Deleting) {
+			if e.New != nil && (e.Old == nil || e.Old.State != e.New.State) {
 				c.queue.add(key{nounVM, e.ID})
+			}
+			if e.New != nil && e.Old != nil && e.New.Deleting && !e.Old.Deleting {
+				c.queue.restart(key{nounVM, e.ID}) // it need not be made first
+			}
+			if e.New == nil && e.Old != nil {
+				c.queue.add(key{nounHost, e.Old.HostID}) // it has more space now
 			}
 			for _, v := range []*model.VM{e.Old, e.New} {
 				if v != nil && v.ClusterID != "" {
@@ -156,17 +167,35 @@ func (c *leader) wakeImages() {
 	}
 }
 
+// restartVMs has what waits for a host to come back tried at once, and what
+// waits for the answers of a host that gives none any more given up for now.
+func (c *leader) restartVMs(hostID string) {
+	vms, _, err := store.VMs.List(c.Store, store.Query{Index: "hostId", Value: hostID})
+	if err != nil {
+		c.log.Error("VMs could not be listed", "error", err)
+	}
+	for _, v := range vms {
+		if v.Deleting || v.State == model.VMCreating {
+			c.queue.restart(key{nounVM, v.ID})
+		}
+	}
+}
+
 // reconcile runs the reconciler of a key.
 func (c *leader) reconcile(ctx context.Context, k key) (again time.Duration, err error) {
 	switch k.noun {
 	case nounHost:
-		again, err = c.reconcileHost(ctx, k.id)
+		if again, err = c.reconcileHost(ctx, k.id); err == nil {
+			err = c.sweep(ctx, k.id)
+		}
 	case nounImage:
 		err = c.reconcileImage(ctx, k.id)
 	case nounVM:
 		err = c.reconcileVM(ctx, k.id)
 	case nounCluster:
 		again, err = c.reconcileCluster(ctx, k.id)
+	case nounTasks:
+		again, err = pruneInterval, c.pruneTasks(ctx)
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrFenced) {
 		c.log.Warn("reconcile failed; it will be tried again", "noun", k.noun, "id", k.id, "error", err)

@@ -29,7 +29,7 @@ var errHostFull = errors.New("a chosen host has no room any more")
 
 // request asks for the places of the draft's nodes.
 func (d *draft) request() placement.Request {
-	r := placement.Request{}
+	r := placement.Request{Peers: d.peers}
 	for i, n := range d.nodes {
 		resources := quota.Capacity(d.costs[i])
 		if resources.Disk == 0 {
@@ -41,7 +41,7 @@ func (d *draft) request() placement.Request {
 			Tags:  []string{model.UsageCloud},
 		}
 		if n.SpreadBy != "" {
-			node.SpreadBy = d.cluster.ID + "/" + n.SpreadBy
+			node.SpreadBy = d.spread(n)
 		}
 		r.Nodes = append(r.Nodes, node)
 	}

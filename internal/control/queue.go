@@ -14,23 +14,31 @@ type key struct {
 }
 
 // queue runs a function for each key that was asked for: at most one at a time
-// for each key, at most `workers` at a time in all, once more if it is asked
-// for while it runs. A function that fails is run again after a backoff.
+// for each key, at most `workers` at a time for each noun, once more if it is
+// asked for while it runs. A function that fails is run again after a backoff.
+// Nouns do not wait for each other: VMs on a host that hangs hold up no cluster,
+// nor the look at the host that tells it from the others.
 type queue struct {
 	run func(ctx context.Context, k key) (again time.Duration, err error)
 
 	mu      sync.Mutex
-	wake    *sync.Cond
-	ready   []key              // to run, in order of arrival
+	lanes   map[string]*lane   // by noun
 	state   map[key]*queueItem // known keys
 	stopped bool
+}
+
+// lane is the keys of a noun that are to run, in order of arrival.
+type lane struct {
+	ready []key
+	wake  *sync.Cond
 }
 
 type queueItem struct {
 	queued  bool // in ready
 	running bool
 	dirty   bool // asked for while running
-	tries   int  // failures in a row
+	cut     context.CancelFunc
+	tries   int // failures in a row
 	timer   *time.Timer
 }
 
@@ -39,16 +47,29 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-func newQueue(run func(context.Context, key) (time.Duration, error)) *queue {
-	q := &queue{run: run, state: map[key]*queueItem{}}
-	q.wake = sync.NewCond(&q.mu)
+func newQueue(run func(context.Context, key) (time.Duration, error), nouns ...string) *queue {
+	q := &queue{run: run, lanes: map[string]*lane{}, state: map[key]*queueItem{}}
+	for _, n := range nouns {
+		q.lanes[n] = &lane{wake: sync.NewCond(&q.mu)}
+	}
 	return q
 }
 
-// add asks for k to be run soon. A pending backoff is cut short: something changed.
+// add asks for k, of one of the queue's nouns, to be run soon. A pending backoff is cut short: something changed.
 func (q *queue) add(k key) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.addLocked(k)
+}
+
+// restart asks for k to be run anew: a run under way is cut short by its context,
+// since what it works towards is no longer wanted.
+func (q *queue) restart(k key) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it := q.state[k]; it != nil && it.running {
+		it.cut()
+	}
 	q.addLocked(k)
 }
 
@@ -69,13 +90,18 @@ func (q *queue) addLocked(k key) {
 	case it.running:
 		it.dirty = true
 	case !it.queued:
-		it.queued = true
-		q.ready = append(q.ready, k)
-		q.wake.Signal()
+		q.push(k, it)
 	}
 }
 
-// serve runs keys with n workers until ctx ends, and returns when all have stopped.
+func (q *queue) push(k key, it *queueItem) {
+	it.queued = true
+	l := q.lanes[k.noun]
+	l.ready = append(l.ready, k)
+	l.wake.Signal()
+}
+
+// serve runs keys with n workers for each noun until ctx ends, and returns when all have stopped.
 func (q *queue) serve(ctx context.Context, n int) {
 	stop := context.AfterFunc(ctx, func() {
 		q.mu.Lock()
@@ -86,39 +112,44 @@ func (q *queue) serve(ctx context.Context, n int) {
 				it.timer.Stop()
 			}
 		}
-		q.wake.Broadcast()
+		for _, l := range q.lanes {
+			l.wake.Broadcast()
+		}
 	})
 	defer stop()
 	var wg sync.WaitGroup
-	for range n {
-		wg.Go(func() {
-			for {
-				k, ok := q.next()
-				if !ok {
-					return
+	for _, l := range q.lanes {
+		for range n {
+			wg.Go(func() {
+				for {
+					k, ctx, ok := q.next(ctx, l)
+					if !ok {
+						return
+					}
+					again, err := q.run(ctx, k)
+					q.done(k, again, err)
 				}
-				again, err := q.run(ctx, k)
-				q.done(k, again, err)
-			}
-		})
+			})
+		}
 	}
 	wg.Wait()
 }
 
-func (q *queue) next() (key, bool) {
+func (q *queue) next(ctx context.Context, l *lane) (key, context.Context, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.ready) == 0 && !q.stopped {
-		q.wake.Wait()
+	for len(l.ready) == 0 && !q.stopped {
+		l.wake.Wait()
 	}
 	if q.stopped {
-		return key{}, false
+		return key{}, nil, false
 	}
-	k := q.ready[0]
-	q.ready = q.ready[1:]
+	k := l.ready[0]
+	l.ready = l.ready[1:]
 	it := q.state[k]
 	it.queued, it.running = false, true
-	return k, true
+	ctx, it.cut = context.WithCancel(ctx)
+	return k, ctx, true
 }
 
 func (q *queue) done(k key, again time.Duration, err error) {
@@ -126,6 +157,7 @@ func (q *queue) done(k key, again time.Duration, err error) {
 	defer q.mu.Unlock()
 	it := q.state[k]
 	it.running = false
+	it.cut()
 	if err != nil {
 		it.tries++
 		again = backoff(it.tries)
@@ -136,9 +168,7 @@ func (q *queue) done(k key, again time.Duration, err error) {
 	case q.stopped:
 	case it.dirty:
 		it.dirty = false
-		it.queued = true
-		q.ready = append(q.ready, k)
-		q.wake.Signal()
+		q.push(k, it)
 	case again > 0:
 		it.timer = time.AfterFunc(again, func() { q.add(k) })
 	case err == nil:

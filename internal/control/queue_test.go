@@ -12,7 +12,7 @@ import (
 // working is a queue with n workers that run do. It ends with the bubble's test.
 func working(t *testing.T, n int, do func(ctx context.Context, k key) (time.Duration, error)) *queue {
 	t.Helper()
-	q := newQueue(do)
+	q := newQueue(do, "vm", "cluster")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { q.serve(ctx, n); close(done) }()
@@ -124,7 +124,7 @@ func TestQueueRunsAgain(t *testing.T) {
 		q := newQueue(func(context.Context, key) (time.Duration, error) {
 			at = append(at, time.Since(began))
 			return time.Minute, nil
-		})
+		}, "host")
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { q.serve(ctx, 1); close(done) }()
@@ -136,6 +136,35 @@ func TestQueueRunsAgain(t *testing.T) {
 		elapse(time.Hour)
 		if want := []time.Duration{0, time.Minute, 2 * time.Minute}; !slices.Equal(at, want) {
 			t.Errorf("it ran at %v, want %v", at, want)
+		}
+	})
+}
+
+// What is no longer wanted is cut short; other nouns' keys do not wait for it.
+func TestQueueRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ran []string
+		wanted := false
+		q := working(t, 1, func(ctx context.Context, k key) (time.Duration, error) {
+			if k.noun == "vm" && !wanted {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			ran = append(ran, k.noun)
+			return 0, nil
+		})
+		q.add(key{"vm", "a"})
+		synctest.Wait()
+		q.add(key{"cluster", "a"})
+		synctest.Wait()
+		if !slices.Equal(ran, []string{"cluster"}) {
+			t.Errorf("beside a VM that hangs, %v ran", ran)
+		}
+		wanted = true
+		q.restart(key{"vm", "a"})
+		synctest.Wait()
+		if !slices.Equal(ran, []string{"cluster", "vm"}) {
+			t.Errorf("after the restart, %v ran", ran)
 		}
 	})
 }

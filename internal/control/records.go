@@ -12,9 +12,6 @@ var (
 	// leases are the addresses in use, by subnet and address.
 	leases = store.NewCollection("leases", store.Schema[model.Lease]{
 		ID: func(l *model.Lease) string { return l.Key() },
-		Index: map[string]func(*model.Lease) []string{
-			"owner": func(l *model.Lease) []string { return []string{l.OwnerID} },
-		},
 	})
 
 	// hostUsages are the ledgers of the hosts, by host id.

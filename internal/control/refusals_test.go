@@ -77,6 +77,10 @@ func TestClusterRefusals(t *testing.T) {
 			func(c *model.ClusterCreateSpec) { c.PodCIDR = "100.64.0.0/16" },
 			model.CodeInvalidNetworkConfig, []string{"100.64.0.0/18", "100.64.0.0/16", "overlap"}, nil,
 		},
+		"services among nodes": {
+			func(c *model.ClusterCreateSpec) { c.ServiceCIDR = "100.64.0.0/20" },
+			model.CodeInvalidNetworkConfig, []string{"100.64.0.0/18", "serviceCidr", "100.64.0.0/20", "overlap"}, nil,
+		},
 		"services among pods": {
 			func(c *model.ClusterCreateSpec) { c.PodCIDR, c.ServiceCIDR = "10.0.0.0/8", "10.96.0.0/12" },
 			model.CodeInvalidNetworkConfig, []string{"podCidr 10.0.0.0/8", "serviceCidr 10.96.0.0/12", "overlap"}, nil,

@@ -11,6 +11,7 @@ import (
 	"github.com/pleiad/pleiad/internal/model"
 	"github.com/pleiad/pleiad/internal/node/bootstrap"
 	"github.com/pleiad/pleiad/internal/pki"
+	"github.com/pleiad/pleiad/internal/quota"
 	"github.com/pleiad/pleiad/internal/store"
 )
 
@@ -25,6 +26,8 @@ const (
 	// createDeadline is how long a VM is tried to be made: what does not heal by
 	// then needs somebody, who is told why.
 	createDeadline = 15 * time.Minute
+	// conditionDeleted is False while a VM that is to go cannot be deleted.
+	conditionDeleted = "Deleted"
 )
 
 // reconcileVM makes a VM that is to be, and removes one that is to go.
@@ -37,15 +40,23 @@ func (c *leader) reconcileVM(ctx context.Context, id string) error {
 	defer cancel()
 	switch {
 	case v.Deleting:
-		err := c.deleteVM(ctx, v)
-		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-			err = errors.Join(err, c.note(ctx, v.ID, "Deleted", model.AsError(err)))
+		err = c.deleteVM(ctx, v)
+		if err == nil || errors.Is(ctx.Err(), context.Canceled) {
+			break
 		}
-		return err
+		cause := model.AsError(err)
+		if since := triedSince(v); since > 0 && c.now()-since >= orphanAfter.Milliseconds() {
+			c.log.Warn("VM cannot be deleted; it is an orphan now", "vm", v.ID, "host", v.Host, "error", err)
+			return c.abandon(context.WithoutCancel(ctx), v.ID, cause)
+		}
+		err = errors.Join(err, c.note(ctx, v.ID, conditionDeleted, cause))
 	case v.State == model.VMCreating:
-		return c.createVM(ctx, v)
+		err = c.createVM(ctx, v)
 	}
-	return nil
+	if errors.Is(err, model.ErrorOf(model.CodeHostUnreachable)) {
+		c.queue.add(key{nounHost, v.HostID}) // see whether it is the host, for all who want something of it
+	}
+	return err
 }
 
 func (c *leader) createVM(ctx context.Context, v *model.VM) error {
@@ -80,6 +91,16 @@ func (c *leader) note(ctx context.Context, id, condition string, cause *model.Er
 	})
 }
 
+// triedSince is when the first attempt to delete a VM failed; 0 if none has.
+func triedSince(v *model.VM) int64 {
+	for _, cond := range v.Conditions {
+		if cond.Type == conditionDeleted {
+			return cond.Time
+		}
+	}
+	return 0
+}
+
 // trouble is what a VM noted last, in words to follow a sentence; empty if nothing.
 func trouble(v *model.VM) string {
 	if len(v.Conditions) == 0 {
@@ -101,7 +122,7 @@ func (c *leader) makeVM(ctx context.Context, v *model.VM) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.driver(ctx, h)
+	d, err := c.reach(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -156,18 +177,23 @@ func (c *leader) deleteVM(ctx context.Context, v *model.VM) error {
 	case err != nil:
 		return err
 	default:
-		d, err := c.driver(ctx, h)
+		d, err := c.reach(ctx, h)
 		if err != nil {
 			return err
 		}
-		if err := d.StopVM(ctx, v.ID, stopGrace); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
-			return err
-		}
-		if err := d.DeleteVM(ctx, v.ID); err != nil {
+		if err := removeVM(ctx, d, v.ID); err != nil {
 			return err
 		}
 	}
 	return c.updateIn(ctx, ledger, func(tx *store.Tx) error { return c.forgetVM(tx, v.ID) })
+}
+
+// removeVM removes a VM from its host.
+func removeVM(ctx context.Context, d hypervisor.Driver, id string) error {
+	if err := d.StopVM(ctx, id, stopGrace); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		return err
+	}
+	return d.DeleteVM(ctx, id)
 }
 
 // forgetVM removes a VM and returns what it held, once: all of it in one transaction.
@@ -176,14 +202,48 @@ func (c *Controller) forgetVM(tx *store.Tx, id string) error {
 	if err != nil {
 		return ignoreNotFound(err)
 	}
+	return errors.Join(release(tx, v), c.returnNode(tx, v), c.dropVM(tx, id))
+}
+
+// returnNode gives back what a node cost its project. A cluster that is deleted
+// gives back what it has left as a whole.
+func (c *Controller) returnNode(tx *store.Tx, v *model.VM) error {
+	cl, err := store.Clusters.Get(tx, v.ClusterID)
+	if err != nil || cl.State == model.ClusterPendingDelete {
+		return ignoreNotFound(err)
+	}
+	p, err := store.Projects.Get(tx, cl.ProjectID)
+	if err != nil {
+		return err
+	}
+	reserved, err1 := quota.Parse("reserved", cl.Reserved)
+	cost, err2 := quota.Parse("cost", v.Cost)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	left, err := reserved.Sub(cost)
+	if err != nil {
+		return err
+	}
+	cl.Reserved = left.Lines()
+	err = c.returnTo(p.ResourceTicket.Limits, &p.ResourceTicket.Usage, v.Cost, p.ID)
+	return errors.Join(err, store.Projects.Put(tx, p), store.Clusters.Put(tx, cl))
+}
+
+// release returns a VM's addresses and its part of its host.
+func release(tx *store.Tx, v *model.VM) error {
 	for _, n := range v.Networks {
 		l := model.Lease{SubnetID: n.SubnetID, Address: n.IPAddress}
 		if err := ignoreNotFound(leases.Delete(tx, l.Key())); err != nil {
 			return err
 		}
 	}
+	return giveBack(tx, v)
+}
+
+// dropVM removes a VM and all records of it, but nothing of what it held.
+func (c *Controller) dropVM(tx *store.Tx, id string) error {
 	return errors.Join(
-		giveBack(tx, v),
 		ignoreNotFound(plans.Delete(tx, id)),
 		ignoreNotFound(reports.Delete(tx, id)),
 		ignoreNotFound(enrollments.Delete(tx, id)),

@@ -3,8 +3,9 @@
 // operator and a tenant set up, down to a running cluster.
 //
 // Everything lives below one directory and is found there again: Up changes
-// only what is not right yet, and Down removes all of it. Both are for one
-// caller at a time; the processes they start outlive them.
+// only what is not right yet, also after an Up that failed or was interrupted
+// anywhere, and Down removes all of it. Both are for one caller at a time; the
+// processes they start outlive them.
 package devbox
 
 import (
@@ -94,6 +95,10 @@ func Up(ctx context.Context, o Options) error {
 		return fmt.Errorf("%s has %d hosts, not %d: take it down first", o.Dir, st.Hosts, o.Hosts)
 	}
 	st.Hosts, st.Cluster = o.Hosts, o.Cluster
+	// Before there is anything to remove: Down must know of what a failure leaves.
+	if err := writeState(o.Dir, st); err != nil {
+		return err
+	}
 	daemons := make([]*lxdhost.Daemon, o.Hosts)
 	for i := range o.Hosts {
 		if daemons[i], err = o.host(ctx, i); err != nil {
@@ -141,7 +146,7 @@ func (o *Options) server(ctx context.Context, st *state) error {
 	listen := netip.AddrPortFrom(o.Address.Addr(), uint16(o.Port)).String()
 	st.URL = "https://" + listen
 	if st.Server.Alive() && st.Exe == sum {
-		return nil
+		return o.serverReady(ctx, st)
 	}
 	if st.Server.Alive() {
 		o.say("the program has changed: restarting the server")
@@ -150,7 +155,7 @@ func (o *Options) server(ctx context.Context, st *state) error {
 		}
 	}
 	began := time.Now()
-	ready := o.path("server.ready")
+	ready := o.readyFile()
 	if err := os.Remove(ready); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -163,19 +168,26 @@ func (o *Options) server(ctx context.Context, st *state) error {
 	if err := writeState(o.Dir, *st); err != nil {
 		return err
 	}
-	err = process.WaitFor(ctx, "the server", time.Minute, func() (bool, error) {
-		if !st.Server.Alive() {
-			return false, fmt.Errorf("the server ended; its log is %s", o.path("server.log"))
-		}
-		_, err := os.Stat(ready)
-		return err == nil, nil
-	})
-	if err != nil {
+	if err := o.serverReady(ctx, st); err != nil {
 		return err
 	}
 	o.say("server started at %s (%.1f s)", st.URL, time.Since(began).Seconds())
 	return nil
 }
+
+// serverReady waits until the server answers.
+func (o *Options) serverReady(ctx context.Context, st *state) error {
+	return process.WaitFor(ctx, "the server", time.Minute, func() (bool, error) {
+		if !st.Server.Alive() {
+			return false, fmt.Errorf("the server ended; its log is %s", o.path("server.log"))
+		}
+		_, err := os.Stat(o.readyFile())
+		return err == nil, nil
+	})
+}
+
+// readyFile is where the server writes the SHA-256 of its CA once it answers.
+func (o *Options) readyFile() string { return o.path("server.ready") }
 
 // Down removes everything Up made. It goes on past what fails, and says so.
 func Down(ctx context.Context, dir string, out io.Writer) error {

@@ -18,17 +18,8 @@ import (
 // setUp does with the command line what an operator and then a tenant do. What
 // is there already is left as it is.
 func (o *Options) setUp(ctx context.Context, st state, daemons []*lxdhost.Daemon) error {
-	sum, err := os.ReadFile(o.path("server.ready"))
-	if err != nil {
+	if err := o.login(ctx, st); err != nil {
 		return err
-	}
-	if _, err := os.Stat(configFile(o.Dir)); err != nil {
-		if err := o.run(ctx, "target", "set", st.URL, "--fingerprint", strings.TrimSpace(string(sum))); err != nil {
-			return err
-		}
-		if err := o.run(ctx, "target", "login", "--token-file", o.path("server", "admin.token")); err != nil {
-			return err
-		}
 	}
 	if err := o.operator(ctx, daemons); err != nil {
 		return err
@@ -40,6 +31,22 @@ func (o *Options) setUp(ctx context.Context, st state, daemons []*lxdhost.Daemon
 		return nil
 	}
 	return o.cluster(ctx)
+}
+
+// login sets the server and logs in there. Setting the same server again keeps
+// the token; whether that is good, the server says.
+func (o *Options) login(ctx context.Context, st state) error {
+	sum, err := os.ReadFile(o.readyFile())
+	if err != nil {
+		return err
+	}
+	if err := o.run(ctx, "target", "set", st.URL, "--fingerprint", strings.TrimSpace(string(sum))); err != nil {
+		return err
+	}
+	if o.quiet(ctx, io.Discard, "target", "info") == nil {
+		return nil
+	}
+	return o.run(ctx, "target", "login", "--token-file", o.path("server", "admin.token"))
 }
 
 // operator registers hosts, the image, flavors and the subnet, and enables the cluster type.
@@ -178,56 +185,37 @@ func (o *Options) deleteOldImages(ctx context.Context, imageID string) error {
 	return nil
 }
 
-// tenant makes a tenant, its ticket and its project, and sets them as the context.
+// tenant makes a tenant, its ticket and its project where they are missing, and
+// sets them as the context in any case.
 func (o *Options) tenant(ctx context.Context) error {
 	const limits = "vm.memory 64 GB, vm.cpu 64 COUNT, vm 100 COUNT, ephemeral-disk.capacity 1000 GB"
 	steps := []struct {
 		list []string
 		name string
-		make [][]string
+		make []string
+		set  []string // none if nil
 	}{
-		{[]string{"tenant", "list"}, "demo", [][]string{{"tenant", "create", "demo"}, {"tenant", "set", "demo"}}},
-		{[]string{"resource-ticket", "list"}, "gold", [][]string{{"resource-ticket", "create", "-n", "gold", "-l", limits}}},
-		{[]string{"project", "list"}, "web", [][]string{
-			{"project", "create", "-n", "web", "-r", "gold", "-p", "50"}, {"project", "set", "web"},
-		}},
+		{[]string{"tenant", "list"}, "demo", []string{"tenant", "create", "demo"}, []string{"tenant", "set", "demo"}},
+		{[]string{"resource-ticket", "list"}, "gold", []string{"resource-ticket", "create", "-n", "gold", "-l", limits}, nil},
+		{[]string{"project", "list"}, "web", []string{"project", "create", "-n", "web", "-r", "gold", "-p", "50"}, []string{"project", "set", "web"}},
 	}
 	for _, s := range steps {
 		known, err := o.list(ctx, s.list...)
 		if err != nil {
 			return err
 		}
-		if known.has("name", s.name) {
-			continue
+		if !known.has("name", s.name) {
+			if err := o.run(ctx, s.make...); err != nil {
+				return err
+			}
 		}
-		for _, args := range s.make {
-			if err := o.run(ctx, args...); err != nil {
+		if s.set != nil {
+			if err := o.run(ctx, s.set...); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// cluster makes the cluster and shows its nodes.
-func (o *Options) cluster(ctx context.Context) error {
-	clusters, err := o.list(ctx, "cluster", "list")
-	if err != nil {
-		return err
-	}
-	if !clusters.has("name", o.Cluster) {
-		if err := o.run(ctx, "cluster", "create", "-n", o.Cluster, "-k", "KUBERNETES", "-c", fmt.Sprint(o.Workers)); err != nil {
-			return err
-		}
-	}
-	kubeconfig := o.path(o.Cluster + ".kubeconfig")
-	if err := o.quiet(ctx, io.Discard, "cluster", "kubeconfig", o.Cluster, "--file", kubeconfig); err != nil {
-		return err
-	}
-	o.say("\n$ kubectl get nodes")
-	cmd := exec.CommandContext(ctx, o.path("bin", "kubectl"), "--kubeconfig", kubeconfig, "get", "nodes")
-	cmd.Stdout, cmd.Stderr = o.Out, o.Out
-	return cmd.Run()
 }
 
 // kubectl takes kubectl out of the node image, so that the user's has the
@@ -281,20 +269,24 @@ func (o *Options) quiet(ctx context.Context, out io.Writer, args ...string) erro
 
 func (o *Options) command(ctx context.Context, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, o.Exe, args...)
-	cmd.Env = append(os.Environ(), "PLEIAD_CONFIG="+configFile(o.Dir))
+	// The user's own servers are not ours.
+	cmd.Env = append(os.Environ(), "PLEIAD_CONFIG="+configFile(o.Dir), "PLEIAD_TARGET=", "PLEIAD_FINGERPRINT=", "PLEIAD_TOKEN=")
 	return cmd
 }
 
 // objects are what a list command printed.
 type objects []map[string]any
 
-func (o objects) has(field, value string) bool {
+func (o objects) has(field, value string) bool { return o.find(field, value) != nil }
+
+// find returns the first object whose field has the value, nil if none does.
+func (o objects) find(field, value string) map[string]any {
 	for _, m := range o {
 		if m[field] == value {
-			return true
+			return m
 		}
 	}
-	return false
+	return nil
 }
 
 func (o *Options) list(ctx context.Context, args ...string) (objects, error) {

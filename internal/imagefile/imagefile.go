@@ -2,8 +2,9 @@
 // server: each image's payloads, ready to be streamed to hosts.
 //
 // An upload is streamed to disk and checked as it comes; it appears under its
-// id only when it is whole, by a rename. What a crash left of an upload is
-// removed when the directory is opened again.
+// id only when it is whole and synced, by a rename. What a crash left of an
+// upload or of a deletion is removed when the directory is opened again; an
+// image that was stored and then not recorded, by Prune.
 //
 // A Store is safe for concurrent use; the caller gives each upload an id of its own.
 package imagefile
@@ -46,7 +47,7 @@ const (
 )
 
 // Open opens the directory, creating it (mode 0700) if need be, and removes
-// what unfinished uploads left there.
+// what unfinished uploads and deletions left there.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open image directory: %w", err)
@@ -65,9 +66,34 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir}, nil
 }
 
+// Prune deletes the images whose ids known refuses, and returns their ids, also
+// with an error. It must not run beside Save: an image that was just saved may
+// not be known yet. What is not an image of ours stays.
+func (s *Store) Prune(known func(id string) bool) (pruned []string, err error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("read image directory: %w", err)
+	}
+	for _, e := range entries {
+		id := e.Name()
+		if strings.HasPrefix(id, partial) || known(id) {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(s.dir, id, descriptor)); err != nil {
+			continue // not made by Save
+		}
+		if err := s.Delete(id); err != nil {
+			return pruned, err
+		}
+		pruned = append(pruned, id)
+	}
+	return pruned, nil
+}
+
 // Save stores the image read from r under id. Errors are *model.Error with codes
 // UnsupportedImageFileType, ImageUploadError or StorageFull where the cause is
-// the upload or the disk; nothing is left then.
+// the upload or the disk; nothing is left then. When Save returns nil, the image
+// outlives a crash of the machine.
 func (s *Store) Save(ctx context.Context, id string, r io.Reader) (_ *File, err error) {
 	tmp := filepath.Join(s.dir, partial+id)
 	if err := os.Mkdir(tmp, 0o700); err != nil {
@@ -101,10 +127,36 @@ func (s *Store) Save(ctx context.Context, id string, r io.Reader) (_ *File, err 
 	if err := os.WriteFile(filepath.Join(tmp, descriptor), b, 0o600); err != nil {
 		return nil, storageError("write the image's description", err)
 	}
+	if err := syncTree(tmp); err != nil {
+		return nil, storageError("store the image", err)
+	}
 	if err := os.Rename(tmp, filepath.Join(s.dir, id)); err != nil {
 		return nil, storageError("store the image", err)
 	}
+	if err := syncFile(s.dir); err != nil {
+		return nil, errors.Join(storageError("store the image", err), s.Delete(id))
+	}
 	return f, nil
+}
+
+// syncTree brings a directory and all below it to the disk. The payloads are
+// there already; what is left are small files and the names of all.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncFile(path)
+	})
+}
+
+// syncFile brings a file, or a directory's entries, to the disk.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // checkSpace refuses an upload that the disk cannot take, with a tenth of the
@@ -150,9 +202,15 @@ func (s *Store) OpenPayload(id string, format archive.Format) (*os.File, error) 
 	return os.Open(filepath.Join(s.dir, id, filepath.FromSlash(p.Path)))
 }
 
-// Delete removes an image; one that is gone is no error.
+// Delete removes an image; one that is gone is no error. It is gone at once:
+// what a crash leaves of it is no image, and goes when the directory is opened.
 func (s *Store) Delete(id string) error {
-	if err := os.RemoveAll(filepath.Join(s.dir, id)); err != nil {
+	remains := filepath.Join(s.dir, partial+id)
+	err := os.Rename(filepath.Join(s.dir, id), remains)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.RemoveAll(remains)
+	}
+	if err != nil {
 		return fmt.Errorf("delete image %s: %w", id, err)
 	}
 	return nil

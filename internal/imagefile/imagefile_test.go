@@ -127,3 +127,46 @@ func TestOpenRemovesUnfinishedUploads(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// TestPrune: what a crash left between an image and its record goes, and nothing else.
+func TestPrune(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, id := range []string{"recorded", "lost"} {
+		if _, err := s.Save(t.Context(), id, bytes.NewReader(upload(t))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pruned, err := s.Prune(func(id string) bool { return id == "recorded" })
+	if err != nil || len(pruned) != 1 || pruned[0] != "lost" {
+		t.Errorf("pruned %v, %v", pruned, err)
+	}
+	if _, err := s.OpenPayload("recorded", archive.LXDSquashfs); err != nil {
+		t.Error(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 2 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// TestDeletionCutOff: an image whose deletion a crash cut off is no image any more.
+func TestDeletionCutOff(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if _, err := s.Save(t.Context(), "one", bytes.NewReader(upload(t))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "one"), filepath.Join(dir, partial+"one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Delete("one"); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -42,9 +42,13 @@ type Kind interface {
 	// e.g. "endpoint" for a floating API address.
 	Addresses(c *model.Cluster) []string
 
-	// Steps are the operations of the task that makes the cluster, in order;
-	// Decision.Progress tells of each.
+	// Steps are the operations, in order, of the task that makes the cluster or,
+	// when its State is RESIZING, resizes it; Decision.Progress tells of each.
 	Steps(c *model.Cluster) []string
+
+	// Removal are the operations of the task that takes nodes away from the
+	// cluster: it then has nodes that Nodes does not name.
+	Removal(c *model.Cluster) []string
 
 	// Decide says what to do next.
 	Decide(v View) Decision

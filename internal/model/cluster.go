@@ -1,5 +1,7 @@
 package model
 
+import "slices"
+
 // VMState is the state of a VM.
 type VMState string
 
@@ -112,6 +114,9 @@ type Cluster struct {
 	Conditions  []Condition `json:"conditions,omitempty"`
 	// Reserved is what the cluster has taken out of its project's quota, returned when it is gone.
 	Reserved []QuotaLineItem `json:"reserved,omitempty"`
+	// ForceDrain has nodes removed without regard for disruption budgets, and for
+	// pods that nothing will make again.
+	ForceDrain bool `json:"forceDrain,omitempty"`
 	// TaskID is the task that is being worked on; empty when none is.
 	TaskID string `json:"taskId,omitempty"`
 }
@@ -127,4 +132,48 @@ type NodeGroup struct {
 type Pool struct {
 	Name string `json:"name"`
 	NodeGroup
+	// Numbers are those of its nodes, ascending, where they are not 0 to Count-1:
+	// a node keeps its name when others go.
+	Numbers []int `json:"numbers,omitempty"`
+}
+
+// NodeNumbers returns the numbers of the pool's nodes, ascending.
+func (p Pool) NodeNumbers() []int {
+	if len(p.Numbers) > 0 {
+		return p.Numbers
+	}
+	numbers := make([]int, p.Count)
+	for i := range numbers {
+		numbers[i] = i
+	}
+	return numbers
+}
+
+// With returns the pool with more nodes, of the lowest numbers that are free.
+func (p Pool) With(more int) Pool {
+	numbers := slices.Clone(p.NodeNumbers())
+	for n := 0; more > 0; n++ {
+		if at, taken := slices.BinarySearch(numbers, n); !taken {
+			numbers = slices.Insert(numbers, at, n)
+			more--
+		}
+	}
+	return p.numbered(numbers)
+}
+
+// Without returns the pool without the node of a number.
+func (p Pool) Without(number int) Pool {
+	numbers := slices.Clone(p.NodeNumbers())
+	if at, ok := slices.BinarySearch(numbers, number); ok {
+		numbers = slices.Delete(numbers, at, at+1)
+	}
+	return p.numbered(numbers)
+}
+
+func (p Pool) numbered(numbers []int) Pool {
+	p.Count, p.Numbers = len(numbers), numbers
+	if len(numbers) == 0 || numbers[len(numbers)-1] == len(numbers)-1 {
+		p.Numbers = nil
+	}
+	return p
 }

@@ -58,6 +58,7 @@ const (
 	CodeDatastoreNotFound         Code = "DatastoreNotFound"
 	CodeTaskNotFound              Code = "TaskNotFound"
 	CodeHostNotFound              Code = "HostNotFound"
+	CodeOrphanNotFound            Code = "OrphanNotFound"
 	CodeDeploymentNotFound        Code = "DeploymentNotFound"
 	CodeImageNotFound             Code = "ImageNotFound"
 	CodeClusterNotFound           Code = "ClusterNotFound"
@@ -154,7 +155,7 @@ func (c Code) Status() int {
 		return 403
 	case CodeNotFound, CodeTenantNotFound, CodeProjectNotFound, CodeResourceTicketNotFound,
 		CodeFlavorNotFound, CodeAvailabilityZoneNotFound, CodeVMNotFound, CodeNetworkNotFound,
-		CodeDatastoreNotFound, CodeTaskNotFound, CodeHostNotFound, CodeDeploymentNotFound,
+		CodeDatastoreNotFound, CodeTaskNotFound, CodeHostNotFound, CodeOrphanNotFound, CodeDeploymentNotFound,
 		CodeImageNotFound, CodeClusterNotFound, CodeClusterTypeNotConfigured, CodePageExpired:
 		return 404
 	case CodeTooManyRequests:

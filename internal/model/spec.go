@@ -94,6 +94,16 @@ type ClusterCreateSpec struct {
 	ServiceCIDR        string `json:"serviceCidr,omitempty" example:"10.96.0.0/12"`
 }
 
+// ClusterResizeOperation asks for another number of workers.
+type ClusterResizeOperation struct {
+	NewWorkerCount *int `json:"newWorkerCount,omitempty" doc:"Workers there are to be, at most 1000."`
+	// NewSlaveCount is what Photon 0.9 calls NewWorkerCount.
+	NewSlaveCount *int `json:"newSlaveCount,omitempty" deprecated:"true"`
+	// Nodes are those to take away first.
+	Nodes []string `json:"nodes,omitempty" maxItems:"1000" doc:"Names or ids of workers to take away, when there are to be fewer; others are chosen."`
+	Force bool     `json:"force,omitempty" doc:"Take nodes away without regard for disruption budgets, and with pods that nothing will make again."`
+}
+
 // TokenCreateSpec asks for an access token.
 type TokenCreateSpec struct {
 	Subject    string `json:"subject,omitempty" doc:"Who the token is for; the caller when left out."`

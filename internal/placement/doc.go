@@ -1,6 +1,6 @@
 // Package placement decides which host and datastore a VM goes to.
 //
-// Hosts are filtered (state, wanted hosts, zones and tags, datastore, network,
+// Hosts are filtered (state, whether they answer, wanted hosts, zones and tags, datastore, network,
 // image, capacity, kernel limits). Of those left, the ones with the fewest nodes of the same
 // spread label are taken, then those in the zone with the fewest, then the one
 // whose smallest free share among memory, CPU and storage is the largest

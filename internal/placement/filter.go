@@ -12,6 +12,7 @@ type reason int
 const (
 	fits reason = iota
 	notReady
+	silent
 	notAsked
 	otherZone
 	noTag
@@ -32,6 +33,8 @@ func (d *draft) fits(n *Node, e *entry, g *group) (reason, candidate) {
 	switch {
 	case e.State != model.HostReady:
 		return notReady, candidate{}
+	case e.Silent:
+		return silent, candidate{}
 	case len(n.Hosts) > 0 && !slices.Contains(n.Hosts, e.ID), slices.Contains(n.NotHosts, e.ID):
 		return notAsked, candidate{}
 	case !zoneAllowed(n, e.Zone):

@@ -28,6 +28,7 @@ func randomHosts(r *rand.Rand, count int, fill float64) []Host {
 		if r.IntN(10) == 0 {
 			h.State = model.HostMaintenance
 		}
+		h.Silent = r.IntN(10) == 0
 		if r.IntN(5) == 0 {
 			h.MaxVMs, h.VMs = 10, 5+r.IntN(6)
 		}
@@ -47,7 +48,7 @@ func fleetOf(hosts []Host) *Fleet {
 // room returns how many nodes like n the host takes: the rule written down a second time, without
 // any of Fleet's layout.
 func room(h Host, n Node) int {
-	if h.State != model.HostReady || n.Resources.MilliCPU > h.Capacity.MilliCPU {
+	if h.State != model.HostReady || h.Silent || n.Resources.MilliCPU > h.Capacity.MilliCPU {
 		return 0
 	}
 	for _, want := range n.Networks {

@@ -53,6 +53,7 @@ func (d *draft) refuse(n *Node, hosts []*entry) *model.Error {
 func phrases(n *Node, t *tally) [reasons]string {
 	return [reasons]string{
 		notReady:    "not READY (" + listed(t.states) + ")",
+		silent:      "not answer",
 		notAsked:    "not among the hosts asked for",
 		otherZone:   "in other zones",
 		noTag:       "without tag " + strings.Join(n.Tags, " and "),
@@ -69,7 +70,7 @@ func phrases(n *Node, t *tally) [reasons]string {
 
 // names of the reasons in an error's data.
 var names = [reasons]string{
-	notReady: "notReady", notAsked: "notAsked", otherZone: "otherZone", noTag: "noTag", noDatastore: "noDatastore",
+	notReady: "notReady", silent: "silent", notAsked: "notAsked", otherZone: "otherZone", noTag: "noTag", noDatastore: "noDatastore",
 	noNetwork: "noNetwork", otherImage: "otherImage", lackMemory: "lackMemory", lackCPU: "lackCpu",
 	lackStorage: "lackStorage", lackLimit: "lackLimit", notApart: "notApart",
 }
@@ -86,7 +87,12 @@ func (d *draft) errorOf(n *Node, t *tally, hosts int) *model.Error {
 	for why := notReady; why < reasons; why++ {
 		if k := t.count[why]; k > 0 {
 			verb := "are"
-			if k == 1 {
+			switch {
+			case why == silent && k == 1:
+				verb = "does"
+			case why == silent:
+				verb = "do"
+			case k == 1:
 				verb = "is"
 			}
 			parts = append(parts, fmt.Sprintf("%d %s %s", k, verb, words[why]))
@@ -139,6 +145,8 @@ func verdict(t *tally) (model.Code, string) {
 		return model.CodeNoSuchResource, "use an image made for these hosts"
 	case t.count[notAsked]+t.count[otherZone]+t.count[noTag]+t.count[noDatastore] > 0:
 		return model.CodeUnfulfillableAffinities, "ask for other hosts, zones, tags or datastores"
+	case t.count[silent] > 0:
+		return model.CodeInsufficientCapacity, "see why hosts do not answer ('host show' says), or add some"
 	case t.count[notReady] > 0:
 		return model.CodeInsufficientCapacity, "bring hosts back to READY, or add some"
 	}

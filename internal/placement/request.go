@@ -64,6 +64,8 @@ type Host struct {
 	Zone  string
 	Tags  []string
 	State model.HostState
+	// Silent says that the host did not answer when it was last asked: what is put there would wait for it.
+	Silent bool
 	// Architecture and Formats (of images) are what the host runs; empty matches any.
 	Architecture string
 	Formats      []string

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write what is decided into the scripts,
 //
 //	policy cpu=1 image=0
 //	host NAME [zone=Z] [cpu=N] [memory=N] [used=CPU,MEMORY] [disk=STORE:SIZE[:USED],…] [net=a,b]
-//	          [images=a,b] [formats=a,b] [arch=A] [tags=a,b] [state=S] [vms=N/MAX/LIMIT]
+//	          [images=a,b] [formats=a,b] [arch=A] [tags=a,b] [state=S] [silent=yes] [vms=N/MAX/LIMIT]
 //	peer LABEL HOST
 //	node NAME cpu=N memory=N [disk=N] [net=a,b] [image=I] [formats=a,b] [arch=A] [zones=a,b] [not-zones=a,b]
 //	          [hosts=a,b] [not-hosts=a,b] [tags=a,b] [store=S] [spread=LABEL] [apart=LABEL]
@@ -136,6 +136,8 @@ func parseHost(t *testing.T, id string, options map[string]string) Host {
 			h.Tags = list
 		case "state":
 			h.State = model.HostState(v)
+		case "silent":
+			h.Silent = v == "yes"
 		case "vms":
 			part := strings.Split(v, "/")
 			h.VMs, h.MaxVMs, h.Limit = int(decimal(t, part[0])), int(decimal(t, part[1])), part[2]

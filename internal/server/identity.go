@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/netip"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,17 +35,17 @@ const (
 // identity is the installation's keys, made at the first start and kept in the
 // store, so that all replicas have the same.
 type identity struct {
-	id        string
-	ca        *pki.Authority
-	host      pki.Pair
-	tokens    *pki.Tokens
-	clockFunc func() time.Time
+	id     string
+	ca     *pki.Authority
+	host   pki.Pair
+	tokens *pki.Tokens
+	clock  func() time.Time
 }
 
 // loadIdentity reads the installation's keys; the first replica to start makes
-// them, and the deployment with them.
-func loadIdentity(ctx context.Context, st *store.Store) (*identity, error) {
-	fresh, err := newIdentity(time.Now())
+// them, and the deployment with them. Whatever ends, ends by clock.
+func loadIdentity(ctx context.Context, st *store.Store, clock func() time.Time) (*identity, error) {
+	fresh, err := newIdentity(clock())
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +58,7 @@ func loadIdentity(ctx context.Context, st *store.Store) (*identity, error) {
 		}
 		secret = fresh
 		return errors.Join(store.Secrets.Put(tx, fresh), store.Deployments.Put(tx, &model.Deployment{
-			Meta:  model.Meta{ID: control.DeploymentID, Kind: "deployment", CreatedTime: time.Now().UnixMilli()},
+			Meta:  model.Meta{ID: control.DeploymentID, Kind: "deployment", CreatedTime: clock().UnixMilli()},
 			State: model.StateReady, ImageDatastores: []string{}, Auth: model.AuthInfo{Enabled: true},
 			ClusterConfigurations: []model.ClusterConfiguration{},
 		}))
@@ -69,12 +71,12 @@ func loadIdentity(ctx context.Context, st *store.Store) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := pki.NewTokens(v["tokens.key"], time.Now)
+	tokens, err := pki.NewTokens(v["tokens.key"], clock)
 	if err != nil {
 		return nil, err
 	}
 	return &identity{
-		id: string(v["id"]), ca: ca, tokens: tokens, clockFunc: time.Now,
+		id: string(v["id"]), ca: ca, tokens: tokens, clock: clock,
 		host: pki.Pair{Certificate: v["host.crt"], Key: v["host.key"]},
 	}, nil
 }
@@ -108,41 +110,6 @@ func (i *identity) control() *control.Identity {
 
 func (i *identity) fingerprint() string { return i.ca.Fingerprint() }
 
-// tlsConfig makes this replica's serving certificate, anew at each start, so
-// that it always has the machine's present addresses.
-func (i *identity) tlsConfig(o *Options) (*tls.Config, error) {
-	names, err := o.names()
-	if err != nil {
-		return nil, err
-	}
-	leaf := pki.Leaf{CommonName: "pleiad-server", Server: true}
-	for _, n := range names {
-		if ip, err := netip.ParseAddr(n); err == nil {
-			if !slices.Contains(leaf.IPs, ip) {
-				leaf.IPs = append(leaf.IPs, ip)
-			}
-		} else if !slices.Contains(leaf.DNSNames, n) {
-			leaf.DNSNames = append(leaf.DNSNames, n)
-		}
-	}
-	pair, err := i.ca.Issue(leaf, i.clockFunc(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("serving certificate: %w", err)
-	}
-	// The CA goes with it: who pins its fingerprint must see it.
-	cert, err := tls.X509KeyPair(slices.Concat(pair.Certificate, i.ca.Certificate()), pair.Key)
-	if err != nil {
-		return nil, fmt.Errorf("serving certificate: %w", err)
-	}
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{cert},
-		ClientAuth:   tls.VerifyClientCertIfGiven,
-		ClientCAs:    i.ca.Pool(),
-		NextProtos:   []string{"h2", "http/1.1"},
-	}, nil
-}
-
 // nodeFromCertificate returns whose certificate it is, if it is a node's.
 func nodeFromCertificate(c *x509.Certificate) (string, error) {
 	if !slices.Contains(c.Subject.Organization, control.NodeOrganization) || c.Subject.CommonName == "" {
@@ -151,10 +118,51 @@ func nodeFromCertificate(c *x509.Certificate) (string, error) {
 	return c.Subject.CommonName, nil
 }
 
-func (i *identity) adminToken() (string, error) {
-	return i.tokens.Sign(pki.Claims{
-		Subject: adminSubject, Audience: pki.AudienceUser, ID: uuid.NewString(), Expires: i.clockFunc().Add(adminTokenTTL),
+// writeAdminToken makes sure that the file at path holds a token of the
+// administrator's that is good here. One that is missing, empty, expired or of
+// another installation is replaced: whoever deletes the file gets a new one at
+// the next start.
+func (i *identity) writeAdminToken(path string, log *slog.Logger) error {
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("administrator's token: %w", err)
+	}
+	if claims, err := i.tokens.Verify(strings.TrimSpace(string(old)), pki.AudienceUser); err == nil && claims.Subject == adminSubject {
+		return nil
+	}
+	token, err := i.tokens.Sign(pki.Claims{
+		Subject: adminSubject, Audience: pki.AudienceUser, ID: uuid.NewString(), Expires: i.clock().Add(adminTokenTTL),
 	})
+	if err != nil {
+		return fmt.Errorf("administrator's token: %w", err)
+	}
+	if err := replaceFile(path, []byte(token+"\n")); err != nil {
+		return fmt.Errorf("administrator's token: %w", err)
+	}
+	log.Info("the administrator's token was written", "file", path)
+	return nil
+}
+
+// replaceFile puts a file of mode 0600 in the place of what is at path: after a
+// crash the old content is there or the new, never a part.
+func replaceFile(path string, content []byte) error {
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Authenticate says whose token it is.
@@ -163,7 +171,8 @@ func (i *identity) Authenticate(_ context.Context, token string) (api.Principal,
 	switch {
 	case errors.Is(err, pki.ErrTokenExpired):
 		return api.Principal{}, model.Errorf(model.CodeExpiredAuthToken, "the token has expired").
-			Do("get another one with 'pleiad auth token create', and set it with 'pleiad target login'")
+			Do("get another one from an administrator, and set it with 'pleiad target login'; " +
+				"the administrator's own is renewed when the server starts, in admin.token of its data directory")
 	case errors.Is(err, pki.ErrTokenMalformed):
 		return api.Principal{}, model.Errorf(model.CodeInvalidAuthToken, "the token is not one").
 			Do("set a token with 'pleiad target login'")
@@ -171,10 +180,12 @@ func (i *identity) Authenticate(_ context.Context, token string) (api.Principal,
 		return api.Principal{}, model.Errorf(model.CodeInvalidAuthToken, "the token is not good here: %v", err).
 			Do("set a token of this installation with 'pleiad target login'")
 	}
-	return api.Principal{Subject: claims.Subject, Admin: claims.Subject == adminSubject}, nil
+	return api.Principal{Subject: claims.Subject, Admin: claims.Subject == adminSubject, Expires: claims.Expires}, nil
 }
 
-// IssueToken makes an access token.
+// IssueToken makes an access token. One for the caller's own subject ends with
+// the token it is asked for with: else whoever once had a token could have
+// tokens for ever.
 func (i *identity) IssueToken(_ context.Context, caller api.Principal, spec model.TokenCreateSpec) (model.Token, error) {
 	if spec.Subject != caller.Subject && !caller.Admin {
 		return model.Token{}, model.Errorf(model.CodeAccessForbidden, "only an administrator makes tokens for others")
@@ -183,7 +194,10 @@ func (i *identity) IssueToken(_ context.Context, caller api.Principal, spec mode
 	if spec.TTLSeconds > 0 {
 		ttl = time.Duration(spec.TTLSeconds) * time.Second
 	}
-	expires := i.clockFunc().Add(ttl)
+	expires := i.clock().Add(ttl)
+	if spec.Subject == caller.Subject && expires.After(caller.Expires) {
+		expires = caller.Expires
+	}
 	token, err := i.tokens.Sign(pki.Claims{
 		Subject: spec.Subject, Audience: pki.AudienceUser, ID: uuid.NewString(), Expires: expires,
 	})

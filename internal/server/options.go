@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/pleiad/pleiad/internal/hypervisor"
 	"github.com/pleiad/pleiad/internal/kind"
@@ -18,6 +19,8 @@ import (
 
 // DefaultPort is where the server listens, unless told otherwise.
 const DefaultPort = 9443
+
+const defaultDrainTimeout = 10 * time.Second
 
 // Options say how to run a server.
 type Options struct {
@@ -37,6 +40,9 @@ type Options struct {
 	EtcdEndpoints []string
 	// EtcdCA, EtcdCert and EtcdKey are files for TLS with the external etcd.
 	EtcdCA, EtcdCert, EtcdKey string
+	// DrainTimeout is how long requests under way may take once the server
+	// stops; 10 seconds if 0.
+	DrainTimeout time.Duration
 	// UnsafeNoFsync is for tests: the embedded store forgets commits in a crash.
 	UnsafeNoFsync bool
 

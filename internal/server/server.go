@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,11 +24,8 @@ import (
 	"github.com/pleiad/pleiad/internal/store"
 )
 
-// drainTimeout is how long requests under way may take once the server stops.
-const drainTimeout = 10 * time.Second
-
 // Run serves until ctx ends, then stops: no new requests, requests under way
-// end, the controller puts down its work where it can be taken up again, and
+// end or are cut off after DrainTimeout, the controller puts down its work where it can be taken up again, and
 // the store is closed last. It returns an error if it could not start, or if the store failed.
 func Run(ctx context.Context, o Options) (err error) {
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
@@ -36,6 +34,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	etcdTLS, err := o.etcdTLS()
 	if err != nil {
 		return err
+	}
+	if o.DrainTimeout == 0 {
+		o.DrainTimeout = defaultDrainTimeout
 	}
 	if o.SealKey == "" {
 		o.SealKey = filepath.Join(o.DataDir, "seal.key")
@@ -53,14 +54,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 
-	identity, err := loadIdentity(ctx, st)
+	identity, err := loadIdentity(ctx, st, time.Now)
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	if err := writeAdminToken(filepath.Join(o.DataDir, "admin.token"), identity, o.Logger); err != nil {
+	if err := identity.writeAdminToken(filepath.Join(o.DataDir, "admin.token"), o.Logger); err != nil {
 		return err
 	}
-	images, err := imagefile.Open(filepath.Join(o.DataDir, "images"))
+	images, err := openImages(filepath.Join(o.DataDir, "images"), st, o.Logger)
 	if err != nil {
 		return err
 	}
@@ -83,11 +84,16 @@ func Run(ctx context.Context, o Options) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	handler := api.New(apiConfig(ctx, o, st, identity, controller))
-	tlsConfig, err := identity.tlsConfig(&o)
+	certificate, err := newServingCertificate(identity, o.names, o.Logger)
 	if err != nil {
 		return err
 	}
-	srv := api.NewHTTPServer(handler, tlsConfig, o.Logger)
+	tlsConfig := certificate.tlsConfig()
+	var inHand sync.WaitGroup // requests
+	srv := api.NewHTTPServer(counted(&inHand, handler), tlsConfig, o.Logger)
+	requests, cutOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutOff()
+	srv.BaseContext = func(net.Listener) context.Context { return requests }
 
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -114,13 +120,15 @@ func Run(ctx context.Context, o Options) (err error) {
 	<-ctx.Done()
 	cause := context.Cause(ctx)
 	o.Logger.Info("stopping", "cause", cause)
-	shutdown, done := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	shutdown, done := context.WithTimeout(context.WithoutCancel(ctx), o.DrainTimeout)
 	defer done()
 	if err := srv.Shutdown(shutdown); err != nil {
 		o.Logger.Warn("requests were cut off", "error", err)
+		cutOff()
 		_ = srv.Close()
 	}
 	wg.Wait()
+	inHand.Wait() // those cut off clean up behind them while there is a store
 	if errors.Is(cause, context.Canceled) {
 		return nil
 	}
@@ -137,17 +145,41 @@ func apiConfig(ctx context.Context, o Options, st *store.Store, id *identity, c 
 		Info: model.Info{
 			BaseVersion: o.Version, FullVersion: o.Version + "+" + o.Commit, GitCommitHash: o.Commit, NetworkType: "PHYSICAL",
 		},
-		Auth:    model.AuthInfo{Enabled: true},
-		Logger:  o.Logger,
-		Metrics: registry,
-		Healthy: func(context.Context) error {
-			if ctx.Err() != nil {
-				return errors.New("the server is stopping")
-			}
-			return nil
-		},
+		Auth:     model.AuthInfo{Enabled: true},
+		Logger:   o.Logger,
+		Metrics:  registry,
+		Healthy:  (&health{life: ctx, probe: probeStore(st), clock: time.Now}).check,
 		Stopping: ctx.Done(),
 	}
+}
+
+// counted is a handler whose requests in hand are counted.
+func counted(inHand *sync.WaitGroup, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inHand.Add(1)
+		defer inHand.Done()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// openImages opens the directory of image files and deletes those the store
+// knows nothing of: a crash came between the file and its record.
+func openImages(dir string, st *store.Store, log *slog.Logger) (*imagefile.Store, error) {
+	images, err := imagefile.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	recorded, _, err := store.Images.List(st, store.Query{})
+	if err != nil {
+		return nil, err
+	}
+	pruned, err := images.Prune(func(id string) bool {
+		return slices.ContainsFunc(recorded, func(img *model.Image) bool { return img.ID == id })
+	})
+	if len(pruned) > 0 {
+		log.Warn("image files without a record were deleted", "images", pruned)
+	}
+	return images, err
 }
 
 func sources(st *store.Store) api.Sources {
@@ -160,6 +192,7 @@ func sources(st *store.Store) api.Sources {
 		Zones:           api.Stored(st, store.Zones),
 		Hosts:           api.Stored(st, store.Hosts),
 		Datastores:      api.Stored(st, store.Datastores),
+		Orphans:         api.Stored(st, store.Orphans),
 		Subnets:         api.Stored(st, store.Subnets),
 		Deployments:     api.Stored(st, store.Deployments),
 		VMs:             api.Stored(st, store.VMs, "projectId", "clusterId", "hostId"),
@@ -187,23 +220,4 @@ func registerCounts(r *prometheus.Registry, st *store.Store) {
 	count("cluster", func() (int, error) { return store.Clusters.Count(st, all) })
 	count("project", func() (int, error) { return store.Projects.Count(st, all) })
 	count("task", func() (int, error) { return store.Tasks.Count(st, all) })
-}
-
-// writeAdminToken writes the administrator's token, once. Whoever deletes the
-// file gets a new one at the next start.
-func writeAdminToken(path string, id *identity, log *slog.Logger) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("administrator's token: %w", err)
-	}
-	token, err := id.adminToken()
-	if err != nil {
-		return fmt.Errorf("administrator's token: %w", err)
-	}
-	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
-		return fmt.Errorf("administrator's token: %w", err)
-	}
-	log.Info("the administrator's token was written", "file", path)
-	return nil
 }

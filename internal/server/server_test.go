@@ -36,12 +36,18 @@ type running struct {
 // start runs a server until the test ends or stop is called.
 func start(t *testing.T, o Options) *running {
 	t.Helper()
+	return startWith(t, sim.New(), o)
+}
+
+// startWith runs a server with those hosts.
+func startWith(t *testing.T, fleet *sim.Fleet, o Options) *running {
+	t.Helper()
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir()
 	}
 	o.Listen, o.UnsafeNoFsync, o.Logger = "127.0.0.1:0", true, slog.New(slog.DiscardHandler)
 	o.Kinds = kind.NewRegistry(kubernetes.Kind{})
-	o.Connectors = hypervisor.Connectors{"sim": sim.New()}
+	o.Connectors = hypervisor.Connectors{"sim": fleet}
 	ready := make(chan *running, 1)
 	o.Ready = func(address, fingerprint string) {
 		ready <- &running{url: "https://" + address, fingerprint: fingerprint, dir: o.DataDir}
@@ -152,7 +158,7 @@ func TestWrongSealKeyIsTold(t *testing.T) {
 
 // TestExternalEtcd runs two servers on one etcd of its own: one installation.
 func TestExternalEtcd(t *testing.T) {
-	endpoint := startEtcd(t)
+	endpoint, _ := startEtcd(t)
 	key := filepath.Join(t.TempDir(), "seal.key")
 	o := Options{EtcdEndpoints: []string{endpoint}, SealKey: key}
 	one, two := start(t, o), start(t, o)
@@ -181,8 +187,9 @@ func TestExternalEtcd(t *testing.T) {
 	}
 }
 
-// startEtcd runs a real etcd of one member on loopback and returns its client URL.
-func startEtcd(t *testing.T) string {
+// startEtcd runs a real etcd of one member on loopback, until stop kills it or the test
+// ends, and returns its client URL.
+func startEtcd(t *testing.T) (endpoint string, stop func()) {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir, cfg.LogLevel, cfg.UnsafeNoFsync = t.TempDir(), "error", true
@@ -200,7 +207,7 @@ func startEtcd(t *testing.T) string {
 	case <-time.After(30 * time.Second):
 		t.Fatal("etcd did not start")
 	}
-	return clientURL.String()
+	return clientURL.String(), etcd.Server.HardStop
 }
 
 func freeURL(t *testing.T) url.URL {

@@ -108,6 +108,14 @@ var (
 		},
 	})
 
+	// Orphans are VMs by id that nothing else knows.
+	Orphans = NewCollection("orphans", Schema[model.Orphan]{
+		ID: func(o *model.Orphan) string { return o.ID },
+		Index: map[string]func(*model.Orphan) []string{
+			"hostId": func(o *model.Orphan) []string { return []string{o.HostID} },
+		},
+	})
+
 	// Clusters: unique by name in their project, Key(project id, name). Index flavor is by name.
 	Clusters = NewCollection("clusters", Schema[model.Cluster]{
 		ID: func(c *model.Cluster) string { return c.ID },

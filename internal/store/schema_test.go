@@ -28,6 +28,7 @@ func TestSchema(t *testing.T) {
 			store.Subnets.Create(tx, &model.Subnet{Meta: meta("subnet")}),
 			store.VMs.Create(tx, &model.VM{Meta: meta("vm"), ProjectID: "project", ClusterID: "cluster", HostID: "host",
 				SourceImageID: "image", Flavor: "n", Networks: []model.VMNetwork{{SubnetID: "subnet"}}}),
+			store.Orphans.Create(tx, &model.Orphan{Meta: meta("orphan"), HostID: "host"}),
 			store.Clusters.Create(tx, &model.Cluster{Meta: meta("cluster"), ProjectID: "project", ImageID: "image", SubnetID: "subnet",
 				ControlPlane: model.NodeGroup{Flavor: "n"}, Pools: []model.Pool{{NodeGroup: model.NodeGroup{Flavor: "big"}}}}),
 			store.Tasks.Create(tx, &model.Task{ID: "task", State: model.TaskQueued, Entity: model.Entity{ID: "cluster"},
@@ -49,6 +50,7 @@ func TestSchema(t *testing.T) {
 	found(t, s, store.Datastores, "name", store.Key("host", "n"), "hostId", "host")
 	found(t, s, store.Subnets, "name", store.Key("n"))
 	found(t, s, store.VMs, "", "", "projectId", "project", "clusterId", "cluster", "hostId", "host", "image", "image", "flavor", "n", "subnet", "subnet")
+	found(t, s, store.Orphans, "", "", "hostId", "host")
 	found(t, s, store.Clusters, "name", store.Key("project", "n"), "projectId", "project", "image", "image", "subnet", "subnet", "flavor", "n", "flavor", "big")
 	found(t, s, store.Tasks, "", "", "entityId", "cluster", "open", "cluster", "state", "QUEUED", "projectId", "project", "tenantId", "tenant")
 	found(t, s, store.Deployments, "", "")

@@ -56,6 +56,7 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	t.Run("a service on two nodes is reached", func(t *testing.T) { service(t, b, kubeconfig, vms) })
+	t.Run("it grows and shrinks while it is used", func(t *testing.T) { resized(t, b, kubeconfig) })
 	t.Run("the server may restart", func(t *testing.T) {
 		b.restartServer(t)
 		if c := get[model.Cluster](t, b, "cluster", "show", "demo"); c.State != model.ClusterReady {
@@ -145,6 +146,32 @@ func service(t *testing.T, b *box, kubeconfig string, vms []model.VM) {
 		if out := b.kube(t, kubeconfig, "exec", name, "--", "wget", "-q", "-O", "-", "http://web.default.svc.cluster.local/"); !slices.Contains(names, strings.TrimSpace(out)) {
 			t.Errorf("by its DNS name the service says %q", out)
 		}
+	}
+}
+
+// resized has a worker join, and then takes one away that pods run on: they go on elsewhere.
+func resized(t *testing.T, b *box, kubeconfig string) {
+	b.run(t, 5*time.Minute, "cluster", "resize", "demo", "3")
+	nodes := func() []string {
+		return strings.Fields(b.kube(t, kubeconfig, "get", "nodes", "-o",
+			`jsonpath={range .items[?(@.status.conditions[-1].status=="True")]}{.metadata.name} {end}`))
+	}
+	if got := nodes(); !slices.Equal(got, []string{"demo-master-0", "demo-worker-0", "demo-worker-1", "demo-worker-2"}) {
+		t.Fatalf("ready nodes after growing: %v", got)
+	}
+	left := b.kube(t, kubeconfig, "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].spec.nodeName}")
+	b.run(t, 5*time.Minute, "cluster", "resize", "demo", "2", "--node", left)
+	if got := nodes(); len(got) != 3 || slices.Contains(got, left) {
+		t.Errorf("ready nodes without %s: %v", left, got)
+	}
+	for _, v := range get[[]model.VM](t, b, "cluster", "list-vms", "demo") {
+		if v.Name == left {
+			t.Errorf("the VM of %s is still there", left)
+		}
+	}
+	b.kube(t, kubeconfig, "rollout", "status", "deployment/web", "--timeout=100s")
+	if on := b.kube(t, kubeconfig, "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.nodeName}"); strings.Contains(on, left) {
+		t.Errorf("pods run on %s", on)
 	}
 }
 

@@ -36,6 +36,7 @@ func (k Kind) Decide(v kind.View) kind.Decision {
 			d.Apply[m.node.VM.ID] = m.plan
 		}
 	}
+	d.Remove = s.removable()
 	published := v.Cluster.ExtendedProperties[propertyVersion] == v.Cluster.Version
 	if s.apiUp() {
 		d.Endpoint = endpointURL(s.endpoint)
@@ -47,7 +48,7 @@ func (k Kind) Decide(v kind.View) kind.Decision {
 	if failed != nil {
 		d.Failed = failed.err
 	}
-	d.Ready = failed == nil && published && s.count(member.allDone) == len(s.members)
+	d.Ready = failed == nil && published && s.count(member.allDone) == len(s.members) && len(s.surplus) == 0
 	d.Progress = s.progress(published, failed)
 	d.Conditions = s.conditions()
 	return d
@@ -65,6 +66,8 @@ type situation struct {
 	view kind.View
 	// members are the nodes that should be, in order of the spec; the leader is the first.
 	members []member
+	// surplus are the nodes that should not be, sorted by name.
+	surplus []*kind.Node
 	// missing are the secrets that could be issued by now and were not.
 	missing []kind.Request
 	// endpoint is the zero Addr while the leader has no address.
@@ -82,7 +85,7 @@ type member struct {
 }
 
 func newSituation(specs []kind.NodeSpec, v kind.View, img images) *situation {
-	s := &situation{view: v}
+	s := &situation{view: v, surplus: surplusOf(specs, v.Nodes)}
 	byName := make(map[string]*kind.Node, len(v.Nodes))
 	for i := range v.Nodes {
 		byName[v.Nodes[i].VM.Name] = &v.Nodes[i]
@@ -115,6 +118,7 @@ func newSituation(specs []kind.NodeSpec, v kind.View, img images) *situation {
 	if step := s.tokenStep(); step != nil {
 		p.Steps = append(p.Steps, *step)
 	}
+	p.Steps = append(p.Steps, s.leave()...)
 	leader.should(p)
 	if !s.mayJoin() {
 		return s

@@ -71,6 +71,7 @@ const (
 	opWorkers  = "CREATE_KUBERNETES_CLUSTER_SETUP_WORKERS"
 	opNetwork  = "CREATE_KUBERNETES_CLUSTER_SETUP_NETWORK"
 	opPublish  = "CREATE_KUBERNETES_CLUSTER_UPDATE_EXTENDED_PROPERTIES"
+	opRemove   = "RESIZE_KUBERNETES_CLUSTER_REMOVE_WORKERS"
 )
 
 // Kind implements kind.Kind. The zero value is ready to use.
@@ -128,10 +129,16 @@ func defaultFlavors(g *model.NodeGroup, vm string) {
 // Addresses is empty: the API of a cluster with one master answers at that master.
 func (Kind) Addresses(*model.Cluster) []string { return nil }
 
-// Steps are the operations of the task that makes a cluster.
-func (Kind) Steps(*model.Cluster) []string {
+// Steps are the operations of the task that makes a cluster, or resizes it.
+func (Kind) Steps(c *model.Cluster) []string {
+	if c.State == model.ClusterResizing {
+		return []string{opWorkers, opNetwork}
+	}
 	return []string{opInitiate, opMaster, opWorkers, opNetwork, opPublish}
 }
+
+// Removal is the draining of the nodes that are to go, until their VMs are gone.
+func (Kind) Removal(*model.Cluster) []string { return []string{opRemove} }
 
 // Access returns the administrator's kubeconfig.
 func (Kind) Access(v kind.View) (map[string][]byte, error) {

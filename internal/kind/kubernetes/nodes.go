@@ -34,7 +34,7 @@ func (Kind) Nodes(c *model.Cluster) []kind.NodeSpec {
 	}
 	for _, p := range c.Pools {
 		label := poolPart(p.Name)
-		for i := range p.Count {
+		for _, i := range p.NodeNumbers() {
 			nodes = append(nodes, kind.NodeSpec{
 				Name:       fmt.Sprintf("%s-%s-%d", prefix, label, i),
 				Role:       RoleWorker,

@@ -29,14 +29,14 @@ func (s *situation) failure() *failure {
 		if m.node == nil || m.allDone() {
 			continue
 		}
-		if err := m.failure(s.view.Now); err != nil {
+		if err := m.failure(s); err != nil {
 			return &failure{m.operation(), err}
 		}
 	}
 	return nil
 }
 
-func (m member) failure(now int64) *model.Error {
+func (m member) failure(s *situation) *model.Error {
 	name, vm := m.spec.Name, m.node.VM
 	if vm.State == model.VMError {
 		cause := vm.Error
@@ -47,7 +47,7 @@ func (m member) failure(now int64) *model.Error {
 		err.Message = fmt.Sprintf("node %s: %s", name, cause.Message)
 		return &err
 	}
-	if silence := m.silence(now); vm.State == model.VMStarted && silence >= maxSilence {
+	if silence := m.silence(s.view.Now); vm.State == model.VMStarted && silence >= maxSilence {
 		what := "has not been heard of for"
 		if m.node.Report == nil {
 			what = "is started, but has not reported for"
@@ -60,8 +60,15 @@ func (m member) failure(now int64) *model.Error {
 	if res == nil || res.Attempts < maxAttempts {
 		return nil
 	}
+	next := "delete the cluster and create it again"
+	switch {
+	case m.operation() == opRemove:
+		next = "resize the cluster again; --force does not ask disruption budgets"
+	case s.view.Cluster.State == model.ClusterResizing:
+		next = "resize the cluster again"
+	}
 	return m.node.Report.Failure(name, m.plan).
-		Do("%d attempts failed; see the log for the cause, mend it, then resume or delete the cluster", res.Attempts)
+		Do("%d attempts failed; see the log for the cause, mend it, then %s", res.Attempts, next)
 }
 
 // silence is how long nothing was heard of the node: never longer than it is there.
@@ -84,9 +91,11 @@ func (m member) failedStep() *plan.StepResult {
 
 // operation is the one that the node works on.
 func (m member) operation() string {
-	switch {
+	switch at := m.undone(); {
 	case m.spec.Role == RoleMaster && !m.done(stepInit):
 		return opMaster
+	case m.spec.Role == RoleMaster && at >= 0 && m.plan.Steps[at].ID != stepToken && m.done(stepDNS):
+		return opRemove
 	case m.spec.Role == RoleWorker && !m.joined():
 		return opWorkers
 	default:
@@ -110,6 +119,7 @@ func (s *situation) progress(published bool, failed *failure) map[string]kind.Pr
 		opNetwork: inStages(s.apiUp(), s.apiUp() && ready == all && dns == all,
 			s.details(opNetwork, fmt.Sprintf("%d of %d nodes Ready, DNS answers on %d", ready, all, dns))),
 		opPublish: inStages(s.apiUp(), published, ""),
+		opRemove:  inStages(true, len(s.surplus) == 0, s.departure()),
 	}
 	if failed != nil {
 		p := progress[failed.operation]
@@ -159,6 +169,18 @@ func (s *situation) control() string {
 		return "the API answers at " + endpointURL(s.endpoint)
 	}
 	return s.members[0].doing()
+}
+
+// departure says in words how far the nodes are that are to go.
+func (s *situation) departure() string {
+	if len(s.surplus) == 0 {
+		return "all are gone"
+	}
+	left := fmt.Sprintf("%d workers left to remove", len(s.surplus))
+	if m := s.members[0]; m.undone() >= 0 {
+		return left + "; " + m.doing()
+	}
+	return left
 }
 
 // details adds to a summary what the first node with trouble in that operation says.

@@ -33,6 +33,7 @@ var update = flag.Bool("update", false, "write what the scenarios print into tes
 //	silent NODE DURATION     nothing was heard of the node for so long
 //	broken NODE TEXT         the hypervisor could not make the VM
 //	gone NODE                the VM is gone
+//	resize N                 there are to be N workers
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -113,6 +114,17 @@ func (w *world) command(name string, args []string) ([]string, error) {
 		}
 		return nil, fmt.Errorf("does not settle")
 	}
+	if name == "resize" {
+		count, err := strconv.Atoi(args[0])
+		c := w.view.Cluster
+		for len(c.Pools[0].NodeNumbers()) > count {
+			numbers := c.Pools[0].NodeNumbers()
+			c.Pools[0] = c.Pools[0].Without(numbers[len(numbers)-1])
+		}
+		c.Pools[0] = c.Pools[0].With(count - c.Pools[0].Count)
+		c.WorkerCount, c.State, c.TaskID = count, model.ClusterResizing, "a task"
+		return nil, err
+	}
 	n := w.node(args[0])
 	if n == nil {
 		return nil, fmt.Errorf("no node %s", args[0])
@@ -176,15 +188,23 @@ func (w *world) describe(d kind.Decision) []string {
 		}
 		say("apply    %s: %s", w.byID(id).VM.Name, strings.Join(steps, " "))
 	}
+	for _, id := range d.Remove {
+		say("remove   %s", w.byID(id).VM.Name)
+	}
 	for _, key := range slices.Sorted(maps.Keys(d.Publish)) {
 		say("publish  %s=%s", key, d.Publish[key])
 	}
 	if d.Endpoint != "" {
 		say("endpoint %s", d.Endpoint)
 	}
-	for _, op := range (Kind{}).Steps(w.view.Cluster) {
+	ops := Kind{}.Steps(w.view.Cluster)
+	if w.view.Cluster.State == model.ClusterResizing {
+		ops = append(ops, Kind{}.Removal(w.view.Cluster)...)
+	}
+	for _, op := range ops {
 		p := d.Progress[op]
-		line := fmt.Sprintf("%-9s %s %s", p.State, strings.TrimPrefix(op, "CREATE_KUBERNETES_CLUSTER_"), p.Message)
+		_, name, _ := strings.Cut(op, "_KUBERNETES_CLUSTER_")
+		line := fmt.Sprintf("%-9s %s %s", p.State, name, p.Message)
 		say("%s", strings.TrimSpace(line))
 		if p.Error != nil {
 			say("          %s", p.Error.Code)

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -108,7 +109,7 @@ func TestDefault(t *testing.T) {
 		t.Errorf("control plane %+v", c.ControlPlane)
 	}
 	want := model.Pool{Name: "workers", NodeGroup: model.NodeGroup{Count: 3, Flavor: "cluster-other-vm", DiskFlavor: "cluster-vm-disk"}}
-	if len(c.Pools) != 1 || c.Pools[0] != want {
+	if len(c.Pools) != 1 || !reflect.DeepEqual(c.Pools[0], want) {
 		t.Errorf("pools %+v", c.Pools)
 	}
 	if c.PodCIDR != "10.2.0.0/16" || c.ServiceCIDR != "10.96.0.0/12" {
