@@ -8,6 +8,7 @@ import (
 
 	"github.com/pleiad/pleiad/internal/control/simnode"
 	"github.com/pleiad/pleiad/internal/hypervisor/sim"
+	"github.com/pleiad/pleiad/internal/kind"
 	"github.com/pleiad/pleiad/internal/model"
 	"github.com/pleiad/pleiad/internal/node/bootstrap"
 	"github.com/pleiad/pleiad/internal/plan"
@@ -45,7 +46,23 @@ func TestResizeIn(t *testing.T) {
 	ctx := context.Background()
 	before := w.dump()
 	id := w.done(s.CreateCluster(ctx, w.project, clusterSpec("demo", 4)))
+	w.hooked(func(_ context.Context, call sim.Call, m sim.Moment) error {
+		if call.Op != "DeleteVM" || m != sim.Before {
+			return nil
+		}
+		// The kind is told of it until it is gone, so that the task does not end before.
+		cl, err := store.Clusters.Get(w.store, id)
+		if err != nil {
+			return err
+		}
+		view, err := s.view(cl)
+		if err != nil || cl.State != model.ClusterResizing || !slices.ContainsFunc(view.Nodes, func(n kind.Node) bool { return n.VM.ID == call.ID }) {
+			t.Errorf("while VM %s is deleted the cluster is %s and has %d nodes, %v", call.ID, cl.State, len(view.Nodes), err)
+		}
+		return nil
+	})
 	w.done(s.ResizeCluster(ctx, id, resizeWithout(2, "demo-worker-0")))
+	w.hooked(func(context.Context, sim.Call, sim.Moment) error { return nil })
 	w.settled()
 	if got := w.names(id); !slices.Equal(got, []string{"demo-master-0", "demo-worker-1", "demo-worker-2"}) {
 		t.Errorf("nodes %v", got)

@@ -42,9 +42,6 @@ func (c *Controller) view(cl *model.Cluster) (kind.View, error) {
 		return v, err
 	}
 	for _, vm := range vms {
-		if vm.Deleting {
-			continue
-		}
 		n := kind.Node{VM: vm, Silent: c.nodes.silent(vm.ID, v.Now)}
 		if p, err := plans.Get(c.Store, vm.ID); err == nil {
 			n.Plan = p

@@ -82,7 +82,8 @@ type View struct {
 	Subnet *model.Subnet
 	// Secrets are what was issued before, by Request.Name.
 	Secrets map[string]Secret
-	Nodes   []Node
+	// Nodes are all that are there, those being deleted included.
+	Nodes []Node
 }
 
 // Node is a node as it is.

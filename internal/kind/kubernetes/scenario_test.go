@@ -32,6 +32,7 @@ var update = flag.Bool("update", false, "write what the scenarios print into tes
 //	fails NODE STEP N TEXT   the step failed N times
 //	silent NODE DURATION     nothing was heard of the node for so long
 //	broken NODE TEXT         the hypervisor could not make the VM
+//	deleting NODE            the VM is being deleted
 //	gone NODE                the VM is gone
 //	resize N                 there are to be N workers
 func TestScenarios(t *testing.T) {
@@ -153,6 +154,8 @@ func (w *world) command(name string, args []string) ([]string, error) {
 	case "broken":
 		n.VM.State = model.VMError
 		n.VM.Error = model.Errorf(model.CodeHypervisorError, "%s", strings.Join(args[1:], " ")).Do("look at the host")
+	case "deleting":
+		n.VM.Deleting = true
 	case "gone":
 		w.view.Nodes = slices.DeleteFunc(w.view.Nodes, func(o kind.Node) bool { return o.VM.Name == args[0] })
 	default:
