@@ -97,7 +97,7 @@ func open(t testing.TB, o Options) *Store {
 // external etcd would have. Its cache stands still until start is called.
 func replica(t testing.TB, s *Store) (r *Store, start func()) {
 	t.Helper()
-	r = &Store{log: s.log, client: s.client, sealer: s.sealer, prefix: s.prefix, maxOps: s.maxOps, cache: newCache(),
+	r = &Store{log: s.log, client: s.client, sealer: s.sealer, prefix: s.prefix, maxOps: s.maxOps, maxBytes: s.maxBytes, cache: newCache(),
 		failed: make(chan error, 1), closing: make(chan struct{}), groups: map[groupKey]*group{}}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	if err := r.prepare(testContext(t)); err != nil {
