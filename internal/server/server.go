@@ -163,7 +163,8 @@ func counted(inHand *sync.WaitGroup, h http.Handler) http.Handler {
 }
 
 // openImages opens the directory of image files and deletes those the store
-// knows nothing of: a crash came between the file and its record.
+// knows nothing of: a crash came between the file and its record. A store that
+// knows of no image at all may be another one than these files belong to.
 func openImages(dir string, st *store.Store, log *slog.Logger) (*imagefile.Store, error) {
 	images, err := imagefile.Open(dir)
 	if err != nil {
@@ -172,6 +173,9 @@ func openImages(dir string, st *store.Store, log *slog.Logger) (*imagefile.Store
 	recorded, _, err := store.Images.List(st, store.Query{})
 	if err != nil {
 		return nil, err
+	}
+	if len(recorded) == 0 {
+		return images, nil
 	}
 	pruned, err := images.Prune(func(id string) bool {
 		return slices.ContainsFunc(recorded, func(img *model.Image) bool { return img.ID == id })
