@@ -55,6 +55,12 @@ func TestCluster(t *testing.T) {
 			t.Errorf("nodes:\n%s", out)
 		}
 	})
+	t.Run("its etcd keeps its fsync", func(t *testing.T) {
+		out := b.kube(t, kubeconfig, "get", "pods", "-n", "kube-system", "-l", "component=etcd", "-o", "jsonpath={.items[*].spec.containers[*].command}")
+		if !strings.Contains(out, "--data-dir") || strings.Contains(out, "fsync") {
+			t.Errorf("etcd is run as %s", out)
+		}
+	})
 	t.Run("a service on two nodes is reached", func(t *testing.T) { service(t, b, kubeconfig, vms) })
 	t.Run("it grows and shrinks while it is used", func(t *testing.T) { resized(t, b, kubeconfig) })
 	t.Run("the server may restart", func(t *testing.T) {
