@@ -41,17 +41,26 @@ devbox-down: ## remove all of the devbox
 	bin/pleiad devbox down
 
 .PHONY: test
-test: lint unit e2e ## pass all tests: style, unit and conformance, and a real cluster
+test: lint unit conformance e2e ## pass all tests: style, unit, conformance, and a real cluster
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, checksums of the modules
 	@hack/install go
 	hack/lint
 
+# What is tested against real daemons: LXD, and etcd clusters of several members.
+CONFORMANCE := ./internal/store/... ./internal/hypervisor/... ./internal/devbox/...
+
 .PHONY: unit
-unit: ## unit and conformance tests, with the race detector
+unit: ## unit tests, with the race detector
+	@hack/install go test image
+	CGO_ENABLED=1 go test -race $$(go list ./cmd/... ./internal/... ./nodeimage/... ./test/house/... ./test/bench/... | \
+	  grep -vxF "$$(go list $(CONFORMANCE))")
+
+.PHONY: conformance
+conformance: ## the store's and the hypervisors' suites, on real etcds and LXD daemons
 	@hack/install go test run image
-	CGO_ENABLED=1 go test -race ./cmd/... ./internal/... ./nodeimage/... ./test/house/... ./test/bench/...
+	CGO_ENABLED=1 go test -race $(CONFORMANCE)
 
 .PHONY: e2e
 e2e: image ## a real cluster on two real LXD daemons

@@ -131,10 +131,10 @@ func (e *engine) stop() error {
 }
 
 // dial makes a client of an external cluster. It does not wait for an answer.
-func dial(o Options, ready *atomic.Bool) (*clientv3.Client, error) {
+func dial(endpoints []string, o Options, ready *atomic.Bool) (*clientv3.Client, error) {
 	core := &etcdLog{log: o.Logger.With("component", "etcd client"), ready: ready, died: func(error) {}}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints:            o.Endpoints,
+		Endpoints:            endpoints,
 		TLS:                  o.TLS,
 		DialTimeout:          5 * time.Second,
 		DialKeepAliveTime:    5 * time.Second,

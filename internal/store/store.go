@@ -54,7 +54,8 @@ const (
 type Store struct {
 	log      *slog.Logger
 	client   *clientv3.Client
-	engine   *engine // nil with an external etcd
+	dial     func(endpoints ...string) (*clientv3.Client, error) // nil with an embedded etcd
+	engine   *engine                                             // nil with an external etcd
 	sealer   Sealer
 	cache    *cache
 	prefix   string
@@ -116,8 +117,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) connect(ctx context.Context, o Options) error {
 	if len(o.Endpoints) > 0 {
 		s.maxBytes = externalTxnBytes
+		s.dial = func(endpoints ...string) (*clientv3.Client, error) { return dial(endpoints, o, &s.ready) }
 		var err error
-		s.client, err = dial(o, &s.ready)
+		s.client, err = s.dial(o.Endpoints...)
 		return err
 	}
 	if o.DataDir == "" {
@@ -302,9 +304,15 @@ func (s *Store) WaitFor(ctx context.Context, r Revision) error {
 }
 
 // Snapshot writes a backup: etcd's snapshot of the whole store at one revision,
-// with its checksum, as etcdutl restores it. Values in it are sealed; the keys are not in it.
+// with its checksum, as etcdutl restores it. It has everything that was committed
+// before. Values in it are sealed; the keys are not in it.
 func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
-	r, err := s.client.Snapshot(ctx)
+	member, done, err := s.upToDate(ctx)
+	if err != nil {
+		return s.outage(fmt.Errorf("store: snapshot: %w", err))
+	}
+	defer done()
+	r, err := member.Snapshot(ctx)
 	if err != nil {
 		return s.outage(fmt.Errorf("store: snapshot: %w", err))
 	}
@@ -313,4 +321,28 @@ func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
 		return s.outage(fmt.Errorf("store: snapshot: %w", err))
 	}
 	return nil
+}
+
+// upToDate returns a client of one member of etcd that has everything committed
+// before: a member's snapshot is of what it happens to know. done ends its use.
+func (s *Store) upToDate(ctx context.Context) (member *clientv3.Client, done func(), err error) {
+	if s.dial == nil {
+		return s.client, func() {}, nil // the only member there is
+	}
+	for _, endpoint := range s.client.Endpoints() {
+		c, derr := s.dial(endpoint)
+		if derr != nil {
+			err = errors.Join(err, derr)
+			continue
+		}
+		// A linearizable read waits until the member has caught up.
+		ask, cancel := context.WithTimeout(ctx, requestTimeout)
+		_, gerr := c.Get(ask, s.prefix, clientv3.WithCountOnly())
+		cancel()
+		if gerr == nil {
+			return c, func() { _ = c.Close() }, nil // it was only read from
+		}
+		err = errors.Join(err, gerr, c.Close())
+	}
+	return nil, nil, err
 }
