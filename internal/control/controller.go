@@ -52,6 +52,7 @@ type Controller struct {
 	hosts   *hostPool
 	nodes   *nodeTracker
 	cursors cursors
+	claims  claims
 
 	fleetMu sync.Mutex // held while the fleet is told of a host
 	fleet   *placement.Fleet
@@ -69,6 +70,7 @@ func New(cfg Config) *Controller {
 		Config: cfg, log: cfg.Logger,
 		hosts:   newHostPool(cfg.Connectors),
 		cursors: cursors{at: map[string]netip.Addr{}},
+		claims:  claims{ended: make(chan struct{})},
 		nodes:   newNodeTracker(cfg.Clock().UnixMilli()),
 		fleet:   placement.NewFleet(placement.DefaultPolicy),
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
+	"time"
 
 	"github.com/pleiad/pleiad/internal/model"
 	"github.com/pleiad/pleiad/internal/placement"
@@ -48,40 +50,101 @@ func (d *draft) request() placement.Request {
 	return r
 }
 
+// claims counts the requests that hold places in the fleet which are not in the
+// ledgers yet, and may never be, and those that are about to.
+type claims struct {
+	mu    sync.Mutex
+	held  int
+	ended chan struct{} // closed, and made anew, when one ends, or none is left
+}
+
+func (c *claims) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held++
+}
+
+func (c *claims) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held--
+	c.wake()
+}
+
+// withdraw ends a claim that got nothing. It returns what is closed when one of
+// the others ends; nil if there is none, so that what is lacking is really lacking.
+func (c *claims) withdraw() (others <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held--; c.held > 0 {
+		return c.ended
+	}
+	c.wake() // who waited for us has nobody to wait for
+	return nil
+}
+
+func (c *claims) wake() {
+	close(c.ended)
+	c.ended = make(chan struct{})
+}
+
+// placeTimeout bounds the wait for others that hold the places a request needs.
+const placeTimeout = 10 * time.Second
+
 // place finds places, and has commit reserve them in the ledgers. The fleet is
 // what this replica knows; the ledgers are what is true. When they disagree,
 // somebody else was faster: the fleet catches up and another place is tried.
 func (c *Controller) place(ctx context.Context, r placement.Request, commit func(placed) error) error {
+	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
+	defer cancel()
 	const tries = 10
-	fresh := false
 	for range tries {
-		places, err := c.fleet.Place(r, rand.NewPCG(rand.Uint64(), rand.Uint64()))
+		places, err := c.claim(ctx, r)
 		if err != nil {
-			if fresh {
-				return err
-			}
-			// The fleet is a moment behind the store, and has what others are about
-			// to take and may not get: no room in it is not yet a shortage.
-			fresh = true
-			if err := c.readFleet(); err != nil {
-				return err
-			}
-			continue
-		}
-		err = commit(places)
-		if err == nil {
-			return nil
-		}
-		for _, p := range places {
-			c.setFleetHost(p.HostID) // nothing of it is reserved after all
-		}
-		if !errors.Is(err, errHostFull) || ctx.Err() != nil {
 			return err
 		}
-		fresh = false
+		err = commit(places)
+		if err != nil {
+			for _, p := range places {
+				c.setFleetHost(p.HostID) // nothing of it is reserved after all
+			}
+		}
+		c.claims.end()
+		if err == nil || !errors.Is(err, errHostFull) || ctx.Err() != nil {
+			return err
+		}
 	}
 	return model.Errorf(model.CodeInsufficientCapacity, "hosts were taken by other requests %d times in a row", tries).
 		Do("try again")
+}
+
+// claim takes places in the fleet; the caller ends the claim. The fleet is a
+// moment behind the store, and has what others are about to take and may not
+// get: no room in it is a shortage only once it was read anew and nobody holds a
+// claim that came before.
+func (c *Controller) claim(ctx context.Context, r placement.Request) (placed, error) {
+	for fresh := false; ; {
+		c.claims.begin()
+		places, err := c.fleet.Place(r, rand.NewPCG(rand.Uint64(), rand.Uint64()))
+		if err == nil {
+			return places, nil
+		}
+		others := c.claims.withdraw()
+		switch {
+		case !fresh:
+			fresh = true
+			if err := c.readFleet(); err != nil {
+				return nil, err
+			}
+		case others == nil || ctx.Err() != nil:
+			return nil, err
+		default:
+			select {
+			case <-others:
+			case <-ctx.Done():
+			}
+		}
+	}
 }
 
 // takeCapacity reserves the places in the hosts' ledgers.
